@@ -1,0 +1,59 @@
+# The way in for people. Everything runs inside .venv; nothing is installed outside this folder.
+
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip --disable-pip-version-check --no-input
+UV := $(VENV)/bin/uv
+
+.DEFAULT_GOAL := help
+.PHONY: help env demo reset test format lock clean
+
+help:  ## show this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-8s %s\n", $$1, $$2 }'
+
+env: $(VENV)/test.stamp  ## make .venv with all that running, checks and tests need
+
+demo: $(VENV)/run.stamp  ## start a demo shop; Ctrl-C stops it, the data stays
+	@$(PY) manage.py demo
+
+reset:  ## wipe the demo's data: database, mail, the generated secret
+	rm -rf db.sqlite3 db.sqlite3-wal db.sqlite3-shm db.sqlite3-journal var
+
+test: $(VENV)/test.stamp  ## run every check and every test there is
+	@$(PY) scripts/check
+
+format: $(VENV)/test.stamp  ## put the code into its one format and mend what ruff can mend
+	$(PY) -m ruff check --fix-only --quiet .
+	$(PY) -m ruff format .
+
+# Existing pins stay unless they no longer fit; `make lock UPGRADE=1` takes the newest of everything. The files
+# carry versions and hashes only, never an address: whoever installs uses the index they trust.
+LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+	--no-emit-index-url --no-emit-find-links $(if $(UPGRADE),--upgrade)
+
+lock: $(VENV)/test.stamp  ## redo requirements/*.txt from requirements/*.in (UPGRADE=1: newest versions)
+	$(PIP) install -qq uv
+	$(LOCK) requirements/run.in -o requirements/run.txt
+	$(LOCK) -c requirements/run.txt requirements/test.in -o requirements/test.txt
+
+clean:  ## remove .venv and every cache; the data stays
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# `make demo` needs the first stamp only, so that a first look does not wait for the test tools.
+$(PY):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed; this one is `$(PYTHON) --version`. Say: make env PYTHON=python3.12"; exit 1; }
+	@echo "Making $(VENV) with `$(PYTHON) --version`"
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/run.stamp: requirements/run.txt | $(PY)
+	@echo "Installing requirements/run.txt"
+	@$(PIP) install -qq --require-hashes -r requirements/run.txt
+	@touch $@
+
+$(VENV)/test.stamp: requirements/test.txt requirements/run.txt | $(PY)
+	@echo "Installing requirements/test.txt"
+	@$(PIP) install -qq --require-hashes -r requirements/test.txt
+	@touch $(VENV)/run.stamp $@

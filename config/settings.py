@@ -1,0 +1,283 @@
+"""The one settings file. Every value that differs between installations comes through config/env.py and is
+described in docs/settings.md; tests/test_house.py keeps that page complete."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import django
+
+from config.env import (
+    env_bool,
+    env_broker,
+    env_choice,
+    env_database,
+    env_int,
+    env_list,
+    env_mailer,
+    env_seconds,
+    env_secret,
+    env_text,
+)
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+# What kind of site this is ------------------------------------------------------------------------
+
+DEBUG = env_bool("DEBUG", False)  # shows code and settings to whoever causes an error, so never by default
+DEMO = env_bool("DEMO", False)  # offers the scenario picker and lets test cards and postcodes plan failures
+SITE_URL = env_text("SITE_URL", "http://127.0.0.1:8000").rstrip(
+    "/"
+)  # as people reach it; links in mail begin with it
+HTTPS = SITE_URL.startswith("https://")  # decides everything below that is only right behind TLS
+
+# Files made by running: the generated secret, mail written to files.
+VAR_DIR = Path(env_text("VAR_DIR", str(BASE_DIR / "var")))
+
+SECRET_KEY = env_secret("SECRET_KEY", VAR_DIR / "secret_key", required=HTTPS)
+ALLOWED_HOSTS = env_list("ALLOWED_HOSTS", ("127.0.0.1", "localhost", "[::1]"))
+CSRF_TRUSTED_ORIGINS = env_list("CSRF_TRUSTED_ORIGINS", (SITE_URL,))
+
+# Apps and the way of a request --------------------------------------------------------------------
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    # Before staticfiles, so that runserver too serves through it and pages look the same under every server.
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "django_filters",
+    "django_htmx",
+    "django_q",
+    "sagas.apps.SagasConfig",
+    "orders.apps.OrdersConfig",
+]
+
+MIDDLEWARE = [
+    "config.middleware.RequestIdMiddleware",  # first, so that every answer and log line carries the id
+    "django.middleware.security.SecurityMiddleware",
+    "config.middleware.ContentSecurityPolicyMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+]
+
+ROOT_URLCONF = "config.urls"
+WSGI_APPLICATION = "config.wsgi.application"
+ASGI_APPLICATION = "config.asgi.application"
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+# Database -----------------------------------------------------------------------------------------
+
+DATABASE = env_database("DATABASE_URL", "sqlite:///db.sqlite3")
+if DATABASE["ENGINE"] == "django.db.backends.sqlite3":
+    DATABASE["NAME"] = BASE_DIR / str(DATABASE["NAME"])
+    DATABASE["OPTIONS"] = {
+        # WAL lets pages be read while a worker writes. FULL, because an order that was answered 202 must
+        # still be there after a power cut; in WAL mode the cheaper NORMAL may lose the last commits.
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;",
+        # A transaction that reads and then writes would otherwise fail at once if somebody wrote meanwhile.
+        "transaction_mode": "IMMEDIATE",
+        "timeout": 20,  # seconds to wait for the one writer SQLite allows
+    }
+else:
+    DATABASE["CONN_MAX_AGE"] = env_int("DATABASE_CONN_MAX_AGE_SECONDS", 60)
+    DATABASE["CONN_HEALTH_CHECKS"] = (
+        True  # a connection kept across a database restart is found out before its use
+    )
+DATABASES = {"default": DATABASE}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# Queue: a doorbell only, see docs/decisions/0001-dependencies.md ----------------------------------
+
+Q_CLUSTER: dict[str, object] = {
+    "name": "orders",
+    "label": "Queue",
+    "workers": env_int("Q_WORKERS", 2, least=1),
+    "timeout": env_int("Q_TIMEOUT_SECONDS", 60, least=5),  # a drive ends by itself long before
+    "retry": env_int(
+        "Q_RETRY_SECONDS", 90, least=6
+    ),  # above the timeout, or a slow task would run twice at once
+    "max_attempts": 0,  # a wake-up whose worker was killed is heard again, however often that happens
+    "ack_failures": True,
+    "save_limit": -1,  # a kept success costs a scan of all kept successes; our own rows tell the story
+    "catch_up": False,  # after a pause one sweep does what the missed ones would have done
+    "poll": env_seconds("Q_POLL_SECONDS", 0.1, least=0.01),  # half of this is what an idle order waits
+    "bulk": 5,  # a burst of wake-ups is drained in few looks
+    **env_broker("BROKER_URL"),
+}
+
+# The saga engine ----------------------------------------------------------------------------------
+
+SAGA_LEASE = env_seconds(
+    "SAGA_LEASE_SECONDS", 60, least=1
+)  # outlasts the slowest action; see sagas/checks.py
+SAGA_DRIVE_SECONDS = env_seconds("SAGA_DRIVE_SECONDS", 20, least=1)  # how long one wake-up's drive goes on
+SAGA_LINGER_SECONDS = env_seconds(
+    "SAGA_LINGER_SECONDS", 3
+)  # how long a drive stays for work that is due soon
+SAGA_BATCH = env_int("SAGA_BATCH", 200, least=1)  # runs one drive claims at a time
+SAGA_THREADS = env_int("SAGA_THREADS", 32, least=1)  # plain-function actions under way at a time
+SAGA_MAX_CLAIMS = env_int("SAGA_MAX_CLAIMS", 5, least=1)  # claims without progress before a person is asked
+
+# The shop -----------------------------------------------------------------------------------------
+
+SHOP_CURRENCY = env_text("SHOP_CURRENCY", "EUR")
+PROVIDERS = {
+    "inventory": env_text("PROVIDER_INVENTORY", "orders.providers.inventory.local.LocalInventory"),
+    "payments": env_text("PROVIDER_PAYMENTS", "orders.providers.payments.sandbox.SandboxGateway"),
+    "shipping": env_text("PROVIDER_SHIPPING", "orders.providers.shipping.sandbox.SandboxCarrier"),
+    "mail": env_text("PROVIDER_MAIL", "orders.providers.mail.django.DjangoMail"),
+}
+
+# Mail ---------------------------------------------------------------------------------------------
+
+DEFAULT_FROM_EMAIL = env_text("DEFAULT_FROM_EMAIL", "orders@example.com")
+SERVER_EMAIL = DEFAULT_FROM_EMAIL
+MAIL_BACKEND, MAIL_OPTIONS = env_mailer("EMAIL_URL", f"file:{VAR_DIR / 'mail'}")
+if django.VERSION >= (6, 1):
+    MAILERS = {"default": {"BACKEND": MAIL_BACKEND, "OPTIONS": MAIL_OPTIONS}}
+else:
+    # Django 5.2 knows one setting per option instead; 6.1 warns when it sees those.
+    EMAIL_BACKEND = MAIL_BACKEND
+    EMAIL_FILE_PATH = MAIL_OPTIONS.get("file_path")
+    EMAIL_HOST = MAIL_OPTIONS.get("host", "localhost")
+    EMAIL_PORT = MAIL_OPTIONS.get("port", 25)
+    EMAIL_HOST_USER = MAIL_OPTIONS.get("username", "")
+    EMAIL_HOST_PASSWORD = MAIL_OPTIONS.get("password", "")
+    EMAIL_USE_TLS = MAIL_OPTIONS.get("use_tls", False)
+    EMAIL_USE_SSL = MAIL_OPTIONS.get("use_ssl", False)
+    EMAIL_TIMEOUT = MAIL_OPTIONS.get("timeout")
+
+# API ----------------------------------------------------------------------------------------------
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        # "orders.api_auth.ApiKeyAuthentication",  # first, so that a 401 carries its WWW-Authenticate
+        "rest_framework.authentication.SessionAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "orders.api_errors.problem_handler",
+    "TEST_REQUEST_DEFAULT_FORMAT": "json",
+}
+
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Orders",
+    "DESCRIPTION": "Place orders, follow their steps, cancel them, and help those that need attention.",
+    "VERSION": "1",
+    "OAS_VERSION": "3.1.0",
+    "SCHEMA_PATH_PREFIX": "/api/v1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    # The document is public: it tells no more than the source, and clients can be made from it without a key.
+    "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
+    # From our own static files: no page of ours asks an outside host for anything.
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "REDOC_DIST": "SIDECAR",
+    "COMPONENT_SPLIT_REQUEST": True,
+}
+
+# People, cookies, TLS -----------------------------------------------------------------------------
+
+LOGIN_URL = "login"
+LOGIN_REDIRECT_URL = "/"
+LOGOUT_REDIRECT_URL = "login"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = "Lax"
+CSRF_COOKIE_SAMESITE = "Lax"
+SESSION_COOKIE_SECURE = HTTPS
+CSRF_COOKIE_SECURE = HTTPS
+SECURE_SSL_REDIRECT = HTTPS
+SECURE_REDIRECT_EXEMPT = [r"^livez$", r"^readyz$"]  # who probes a machine from inside speaks plain HTTP
+SECURE_HSTS_SECONDS = env_int("HSTS_SECONDS", 31_536_000 if HTTPS else 0)
+# Both bind every other site under the same name, and for months: only the owner of the name can say yes.
+SECURE_HSTS_INCLUDE_SUBDOMAINS = env_bool("HSTS_INCLUDE_SUBDOMAINS", False)
+SECURE_HSTS_PRELOAD = env_bool("HSTS_PRELOAD", False)
+if env_bool("TRUST_PROXY", False):
+    # Only behind a proxy that sets this header itself: from anybody else it is a lie waiting to be told.
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+X_FRAME_OPTIONS = "DENY"
+SECURE_REFERRER_POLICY = "same-origin"
+
+# An order of a few hundred lines is 30 kB; a megabyte is a mistake or an attack.
+DATA_UPLOAD_MAX_MEMORY_SIZE = 256 * 1024
+DATA_UPLOAD_MAX_NUMBER_FIELDS = 1000
+
+# Files, language, logs ----------------------------------------------------------------------------
+
+STATIC_URL = "static/"
+STATIC_ROOT = VAR_DIR / "static"
+# A clean clone serves its pages without a collectstatic, at the price of a look through the apps at start.
+WHITENOISE_USE_FINDERS = True
+WHITENOISE_AUTOREFRESH = DEBUG
+
+LANGUAGE_CODE = "en"
+USE_I18N = False  # one language; without this, numbers and dates in pages would follow the reader's browser
+TIME_ZONE = "UTC"
+USE_TZ = True
+
+# Nothing here depends on a shared cache; several hosts may share one all the same.
+CACHE_URL = env_text("CACHE_URL")
+CACHES = {
+    "default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": CACHE_URL}
+    if CACHE_URL
+    else {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
+}
+
+LOG_LEVEL = env_choice("LOG_LEVEL", "INFO", frozenset({"DEBUG", "INFO", "WARNING", "ERROR"}))
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "filters": {"request_id": {"()": "config.middleware.RequestIdFilter"}},
+    "formatters": {
+        "plain": {"format": "%(asctime)s %(levelname)-7s %(name)s [%(request_id)s] %(message)s"},
+    },
+    "handlers": {
+        "stderr": {"class": "logging.StreamHandler", "formatter": "plain", "filters": ["request_id"]},
+    },
+    "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
+    "loggers": {
+        # Django would send its own to handlers that are silent without DEBUG; one place for all is enough.
+        "django": {"handlers": [], "level": LOG_LEVEL, "propagate": True},
+        # Says every task twice at INFO, and a wake-up is no news.
+        "django-q": {
+            "handlers": [],
+            "level": max(LOG_LEVEL, "WARNING", key=["DEBUG", "INFO", "WARNING", "ERROR"].index),
+        },
+    },
+}
