@@ -1,0 +1,367 @@
+"""Drives many runs at a time: claims what is due, acts outside any transaction, commits what finished together."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+import logging
+import os
+import socket
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+
+from asgiref.sync import sync_to_async
+from django.conf import settings
+from django.db import DatabaseError, InterfaceError, close_old_connections
+from django.utils import timezone
+
+from sagas import journal, points
+from sagas.decide import Begin
+from sagas.definition import StepContext, WaitFor
+from sagas.exceptions import StepError, StepRefused, StepUnavailable
+from sagas.journal import Ended, Held
+from sagas.models import SagaRun, StepRecord
+from sagas.states import DONE, ENDED, Direction, Outcome, RunStatus
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+_pool: ThreadPoolExecutor | None = None
+
+
+def _threads() -> ThreadPoolExecutor:
+    """The process's threads for plain functions; kept, so that their database connections are kept too."""
+    global _pool  # noqa: PLW0603
+    if _pool is None:
+        _pool = ThreadPoolExecutor(max_workers=settings.SAGA_THREADS, thread_name_prefix="saga-act")
+    return _pool
+
+
+def new_worker_name() -> str:
+    """Host, process and a random tail: two drives are never taken for one another."""
+    return f"{socket.gethostname()[:40]}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+
+
+@dataclass(kw_only=True)
+class Limits:
+    """How much and how long a drive may take; from settings unless a test says otherwise."""
+
+    batch: int
+    lease: timedelta
+    linger: timedelta
+    max_claims: int
+    max_result_bytes: int = 64 * 1024
+    poll: timedelta = timedelta(milliseconds=50)
+    grace: timedelta = timedelta(seconds=15)
+    """How long a stopping drive waits for what is under way."""
+
+    @classmethod
+    def from_settings(cls) -> Limits:
+        return cls(
+            batch=settings.SAGA_BATCH,
+            lease=timedelta(seconds=settings.SAGA_LEASE),
+            linger=timedelta(seconds=settings.SAGA_LINGER_SECONDS),
+            max_claims=settings.SAGA_MAX_CLAIMS,
+        )
+
+
+class Driver:
+    """One drive. `inline` runs plain functions one after another in the caller's own thread and connection."""
+
+    def __init__(
+        self,
+        *,
+        limits: Limits | None = None,
+        clock: Callable[[], datetime] = timezone.now,
+        inline: bool = False,
+    ) -> None:
+        self.worker = new_worker_name()
+        self.limits = limits or Limits.from_settings()
+        self._clock = clock
+        self._inline = inline
+        self._held: dict[uuid.UUID, Held] = {}
+        self._tasks: dict[asyncio.Task[Ended], tuple[Held, StepRecord]] = {}
+
+    async def drive(self, *, seconds: float) -> int:
+        """Take up due runs for `seconds`, finish what is under way, and return how many runs were taken up."""
+        stop_at = time.monotonic() + seconds
+        taken = 0
+        try:
+            while True:
+                try:
+                    stopping = time.monotonic() >= stop_at
+                    if not stopping:
+                        taken += await self._claim()
+                    if not self._tasks and (stopping or not await self._wait_for_due(stop_at)):
+                        return taken
+                    if stopping and time.monotonic() >= stop_at + self.limits.grace.total_seconds():
+                        return taken
+                    await self._step()
+                except (DatabaseError, InterfaceError) as error:
+                    # What was lost here is found again: its lease ends, and the attempt counts as unknown.
+                    log.warning("The database gave no answer (%s); trying again in a second.", error)
+                    if time.monotonic() >= stop_at:
+                        return taken
+                    await asyncio.sleep(1)
+        finally:
+            await self._let_go()
+
+    async def drive_run(self, run_id: uuid.UUID, *, patience: timedelta | None = None) -> SagaRun:
+        """Drive this one run until it ends, needs a person, or waits longer than `patience` (None: for the world)."""
+        try:
+            while True:
+                await self._claim(run_id)
+                while self._tasks:
+                    await self._step()
+                run = await self._db(lambda: SagaRun.objects.get(pk=run_id))
+                if RunStatus(run.status) in ENDED or run.status == RunStatus.NEEDS_ATTENTION.value:
+                    return run
+                wait = await self._db(lambda run=run: self._wait_of(run))
+                if wait is None or (patience is not None and wait > patience):
+                    return run
+                await asyncio.sleep(max(wait.total_seconds(), 0.02))
+        finally:
+            await self._let_go()
+
+    def _wait_of(self, run: SagaRun) -> timedelta | None:
+        """How long until this run goes on by itself; None: only when a signal comes."""
+        if run.due_at is None or self._waits_for_signal(run):
+            return None
+        if run.lease_until is not None and run.lease_until > self._clock():
+            return timedelta(seconds=0.1)  # another worker has it: look again soon
+        return max(run.due_at - self._clock(), timedelta(0))
+
+    def _waits_for_signal(self, run: SagaRun) -> bool:
+        last = StepRecord.objects.filter(run=run).order_by("-id").first()
+        return (
+            last is not None
+            and last.outcome == Outcome.WAITING.value
+            and run.due_at is not None
+            and (run.due_at > self._clock())
+        )
+
+    async def _claim(self, run_id: uuid.UUID | None = None) -> int:
+        room = self.limits.batch - len(self._held)
+        if room <= 0:
+            return 0
+        claimed = await self._db(
+            lambda: journal.claim(
+                worker=self.worker,
+                now=self._clock(),
+                lease=self.limits.lease,
+                limit=room,
+                max_claims=self.limits.max_claims,
+                run_id=run_id,
+            )
+        )
+        for held in claimed:
+            self._begin(held)
+        return len(claimed)
+
+    def _begin(self, held: Held) -> None:
+        self._held[held.run.pk] = held
+        for begin, record in held.begun:
+            context = self._context(held, begin)
+            task = asyncio.ensure_future(self._act(begin, context))
+            self._tasks[task] = (held, record)
+        held.begun = []
+
+    async def _step(self) -> None:
+        """Wait a moment for attempts to end, and commit all that did."""
+        poll = self.limits.poll.total_seconds()
+        done, _ = await asyncio.wait(self._tasks, timeout=poll, return_when=asyncio.FIRST_COMPLETED)
+        if done:
+            # One turn of the loop: what ends in the same moment shares the commit.
+            await asyncio.sleep(0)
+            done |= {task for task in self._tasks if task.done()}
+            await self._commit(done)
+        await self._renew()
+
+    async def _commit(self, done: set[asyncio.Task[Ended]]) -> None:
+        finished: list[tuple[Held, StepRecord, Ended]] = []
+        for task in done:
+            held, record = self._tasks.pop(task)
+            if held.run.pk in self._held:
+                finished.append((held, record, task.result()))
+        touched = {held.run.pk for held, _, _ in finished}
+        try:
+            still = await self._db(
+                lambda: journal.commit(finished, worker=self.worker, now=self._clock(), lease=self.limits.lease)
+            )
+        except BaseException:
+            self._drop(touched)
+            raise
+        lost = touched - {held.run.pk for held in still}
+        if lost:
+            log.warning("%d runs changed hands while they were driven; letting go.", len(lost))
+            self._drop(lost)
+        for held in still:
+            if held.in_flight:
+                self._begin(held)
+            else:
+                del self._held[held.run.pk]
+
+    def _drop(self, run_ids: set[uuid.UUID]) -> None:
+        for run_id in run_ids:
+            self._held.pop(run_id, None)
+        for task, (held, _) in list(self._tasks.items()):
+            if held.run.pk in run_ids:
+                task.cancel()
+                del self._tasks[task]
+
+    async def _renew(self) -> None:
+        """Hold on to runs whose steps take longer than half a lease."""
+        now = self._clock()
+        half = self.limits.lease / 2
+        old = [
+            pk
+            for pk, held in self._held.items()
+            if held.run.lease_until is not None and held.run.lease_until - now < half
+        ]
+        if old:
+            await self._db(lambda: journal.renew(worker=self.worker, run_ids=old, now=now, lease=self.limits.lease))
+            for pk in old:
+                self._held[pk].run.lease_until = now + self.limits.lease
+
+    async def _wait_for_due(self, stop_at: float) -> bool:
+        """Stay while something is due soon; False: nothing is, and the drive may end."""
+        due = await self._db(journal.next_due)
+        now = self._clock()
+        if due is None or due - now > self.limits.linger:
+            return False
+        await asyncio.sleep(min(max((due - now).total_seconds(), 0.005), max(stop_at - time.monotonic(), 0)))
+        return True
+
+    async def _let_go(self) -> None:
+        """Give back what is not done; after a crash nothing of this runs, and the leases end by themselves."""
+        run_ids = set(self._held)
+        tasks = list(self._tasks)
+        self._drop(run_ids)
+        if tasks:
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _act(self, begin: Begin, context: StepContext) -> Ended:
+        point = f"{begin.step.name}:{begin.direction.value}"
+        points.reach(f"before_call:{point}")
+        ended = await self._attempt(begin, context)
+        points.reach(f"after_call:{point}")
+        return ended
+
+    async def _attempt(self, begin: Begin, context: StepContext) -> Ended:
+        settled = False
+        look_up = begin.step.looks_up(begin.direction)
+        try:
+            async with asyncio.timeout(begin.step.timeout.total_seconds()):
+                if begin.maybe_done and look_up is not None:
+                    try:
+                        found = await self._call(look_up, context)
+                    except Exception as error:  # noqa: BLE001  (whatever went wrong, the question stays open)
+                        return _unknown(error)
+                    if found is not None:
+                        return self._stored(found)
+                    settled = True
+                    context = replace(context, maybe_done=False)
+                returned = await self._call(begin.step.act(begin.direction), context)
+        except TimeoutError:
+            seconds = begin.step.timeout.total_seconds()
+            return Ended(outcome=Outcome.UNKNOWN, code="timeout", message=f"No answer within {seconds:g} s.")
+        except StepError as error:
+            return replace(_of_error(error), settled=settled)
+        except Exception as error:
+            log.exception("%s %s of run %s raised", begin.step.name, begin.direction.value, context.run_id)
+            return replace(_unknown(error), settled=settled)
+        if isinstance(returned, WaitFor):
+            until = returned.until if returned.until is not None else self._clock() + returned.timeout
+            return Ended(outcome=Outcome.WAITING, wait_signal=returned.signal, wait_until=until, settled=settled)
+        return replace(self._stored(returned), settled=settled)
+
+    def _stored(self, returned: Mapping[str, Any] | None) -> Ended:
+        """A success, if its result can be kept. If not, it may have happened all the same."""
+        result = dict(returned or {})
+        try:
+            size = len(json.dumps(result, allow_nan=False))
+        except (TypeError, ValueError) as error:
+            message = f"The result cannot be stored as JSON: {error}"
+            return Ended(outcome=Outcome.UNKNOWN, code="result_not_json", message=message)
+        if size > self.limits.max_result_bytes:
+            message = f"The result has {size} bytes; {self.limits.max_result_bytes} is the most that is kept."
+            return Ended(outcome=Outcome.UNKNOWN, code="result_too_large", message=message)
+        return Ended(outcome=Outcome.SUCCEEDED, result=result)
+
+    async def _call(self, function: Callable[[StepContext], Any], context: StepContext) -> Any:
+        if inspect.iscoroutinefunction(function):
+            return await function(context)
+        if self._inline:
+            returned = await sync_to_async(function, thread_sensitive=True)(context)
+        else:
+            loop = asyncio.get_running_loop()
+            returned = await loop.run_in_executor(_threads(), _in_thread, function, context)
+        return await returned if isinstance(returned, Awaitable) else returned
+
+    async def _db(self, work: Callable[[], T]) -> T:
+        """Journal work, in the caller's own thread where there is one: its connection is the transaction's."""
+
+        def fresh() -> T:
+            close_old_connections()
+            return work()
+
+        return await sync_to_async(fresh, thread_sensitive=True)()
+
+    @staticmethod
+    def _context(held: Held, begin: Begin) -> StepContext:
+        results = {
+            record.step: record.result or {}
+            for record in held.records
+            if record.direction == Direction.ACTION.value and record.outcome in DONE
+        }
+        return StepContext(
+            run_id=str(held.run.pk),
+            saga=held.run.saga,
+            business_key=held.run.business_key,
+            step=begin.step.name,
+            direction=begin.direction,
+            input=held.run.input,
+            results=results,
+            attempt=begin.number,
+            maybe_done=begin.maybe_done,
+            reason=held.run.failure_message,
+            signal=begin.signal,
+        )
+
+
+def _in_thread(function: Callable[[StepContext], Any], context: StepContext) -> Any:
+    close_old_connections()
+    try:
+        return function(context)
+    finally:
+        close_old_connections()
+
+
+def _of_error(error: StepError) -> Ended:
+    if isinstance(error, StepRefused):
+        outcome = Outcome.REFUSED
+    elif isinstance(error, StepUnavailable):
+        outcome = Outcome.UNAVAILABLE
+    else:
+        outcome = Outcome.UNKNOWN
+    return Ended(
+        outcome=outcome,
+        code=error.code,
+        message=str(error),
+        provider=error.provider,
+        provider_id=error.provider_id,
+        retry_after=error.retry_after,
+    )
+
+
+def _unknown(error: Exception) -> Ended:
+    """Something broke midway: it may have happened."""
+    if isinstance(error, StepError):
+        return replace(_of_error(error), outcome=Outcome.UNKNOWN)
+    return Ended(outcome=Outcome.UNKNOWN, code="exception", message=f"{type(error).__name__}: {error}")

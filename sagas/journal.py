@@ -1,0 +1,472 @@
+"""The only writer of runs and records: open, claim, commit many at once, amend. Every write is fenced.
+
+A worker holds a run by its lease and its fence. Claiming raises the fence, so whoever held the run before finds
+that its writes miss, and lets go.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from django.db import connection, models, transaction
+from django.db.models import Q, QuerySet
+
+from sagas import points, registry
+from sagas.decide import Attempt, Begin, Decision, Failure, History, decide, retry_at
+from sagas.definition import Saga, step_key
+from sagas.exceptions import UnknownSaga
+from sagas.models import RunEvent, SagaRun, Signal, StepRecord
+from sagas.retry import full_jitter
+from sagas.states import ENDED, RUN_MOVES, Direction, Outcome, RunStatus
+
+RUN_FIELDS = (
+    "status",
+    "current_step",
+    "due_at",
+    "lease_owner",
+    "lease_until",
+    "fence",
+    "claims",
+    "turned_back_at",
+    "failure_step",
+    "failure_code",
+    "failure_message",
+    "attention_reason",
+    "updated_at",
+    "ended_at",
+)
+"""What a worker writes of a run. The rest belongs to services and is read afresh at each commit."""
+
+RECORD_FIELDS = (
+    "outcome",
+    "ended_at",
+    "retry_at",
+    "wait_signal",
+    "settled",
+    "result",
+    "error_code",
+    "error_message",
+    "provider",
+    "provider_id",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """How an attempt ended, as the driver saw it."""
+
+    outcome: Outcome
+    result: Mapping[str, Any] | None = None
+    code: str = ""
+    message: str = ""
+    provider: str = ""
+    provider_id: str = ""
+    retry_after: timedelta | None = None
+    settled: bool = False
+    wait_signal: str = ""
+    wait_until: datetime | None = None
+
+
+@dataclass(kw_only=True)
+class Held:
+    """A run in a worker's hands: its row, its definition and everything recorded of it."""
+
+    run: SagaRun
+    saga: Saga | None
+    records: list[StepRecord]
+    signals: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    in_flight: set[tuple[str, Direction]] = field(default_factory=set)
+    begun: list[tuple[Begin, StepRecord]] = field(default_factory=list)
+    """What the last write told the worker to begin."""
+
+    def history(self) -> History:
+        return history_of(self.run, self.records, self.signals, frozenset(self.in_flight))
+
+
+def history_of(
+    run: SagaRun,
+    records: Iterable[StepRecord],
+    signals: Mapping[str, Mapping[str, Any]],
+    in_flight: frozenset[tuple[str, Direction]] = frozenset(),
+) -> History:
+    """The rows as `decide` reads them."""
+    return History(
+        attempts=tuple(_attempt(record) for record in records),
+        turned_back=run.turned_back_at is not None,
+        cancel_requested=run.cancel_requested_at is not None,
+        cancel_reason=run.cancel_reason,
+        deadline_at=run.deadline_at,
+        signals=signals,
+        fresh_from=run.fresh_from,
+        in_flight=in_flight,
+    )
+
+
+def _attempt(record: StepRecord) -> Attempt:
+    return Attempt(
+        step=record.step,
+        direction=Direction(record.direction),
+        number=record.number,
+        outcome=Outcome(record.outcome) if record.outcome else None,
+        started_at=record.started_at,
+        retry_at=record.retry_at,
+        wait_signal=record.wait_signal,
+        settled=record.settled,
+        error_code=record.error_code,
+        error_message=record.error_message,
+    )
+
+
+def open_run(*, saga: Saga, business_key: str, input: Mapping[str, Any], actor: str, now: datetime) -> SagaRun:
+    """Store a new run, due at once, in the caller's transaction. Raises IntegrityError if the key has a live run."""
+    run = SagaRun(
+        saga=saga.name,
+        version=saga.version,
+        business_key=business_key,
+        input=dict(input),
+        due_at=now,
+        deadline_at=now + saga.deadline if saga.deadline else None,
+        created_at=now,
+        updated_at=now,
+    )
+    with transaction.atomic():
+        run.save(force_insert=True)
+        RunEvent.objects.create(run=run, kind="started", actor=actor, created_at=now)
+    return run
+
+
+def due(now: datetime) -> QuerySet[SagaRun]:
+    """Runs that are due and held by nobody, the longest due first."""
+    free = Q(lease_until__isnull=True) | Q(lease_until__lt=now)
+    return SagaRun.objects.filter(free, due_at__lte=now).order_by("due_at")
+
+
+def next_due() -> datetime | None:
+    """The earliest moment at which an unheld run is due; None if none is."""
+    return SagaRun.objects.filter(lease_until__isnull=True, due_at__isnull=False).aggregate(at=models.Min("due_at"))[
+        "at"
+    ]
+
+
+def locked(runs: QuerySet[SagaRun], *, skip: bool = False) -> QuerySet[SagaRun]:
+    """`runs` under row locks where the database has them; SQLite's transactions are immediate and need none."""
+    if connection.features.has_select_for_update:
+        return runs.select_for_update(skip_locked=skip and connection.features.has_select_for_update_skip_locked)
+    return runs
+
+
+def claim(
+    *,
+    worker: str,
+    now: datetime,
+    lease: timedelta,
+    limit: int,
+    max_claims: int,
+    run_id: UUID | None = None,
+) -> list[Held]:
+    """Take up to `limit` due runs: one transaction for leases, fences, lost attempts and what begins next.
+
+    Returns only runs in which something begins; of the others the new state is stored and the lease given back.
+    """
+    wanted = due(now)
+    if run_id is not None:
+        wanted = wanted.filter(pk=run_id)
+    if not wanted.exists():  # no write lock for a look that finds nothing
+        return []
+    points.reach("before_claim")
+    with transaction.atomic():
+        runs = list(locked(wanted, skip=True)[:limit])
+        held = _load(runs)
+        closed: list[StepRecord] = []
+        events: list[RunEvent] = []
+        for one in held:
+            one.run.fence += 1
+            one.run.claims += 1
+            one.run.lease_owner = worker
+            one.run.lease_until = now + lease
+            closed += _close_lost(one.records, now)
+            _plan(one, worker=worker, now=now, lease=lease, max_claims=max_claims, events=events)
+        _write(held, closed, events, raised=True)
+    points.reach("after_claim")
+    return [one for one in held if one.begun]
+
+
+def commit(
+    finished: Sequence[tuple[Held, StepRecord, Ended]], *, worker: str, now: datetime, lease: timedelta
+) -> list[Held]:
+    """Record how attempts ended and what follows, all in one transaction. Returns the runs still held.
+
+    A run whose fence was raised meanwhile is left alone: another worker owns it, and nothing of ours is written.
+    """
+    by_run: dict[UUID, list[tuple[StepRecord, Ended]]] = defaultdict(list)
+    holders: dict[UUID, Held] = {}
+    for one, record, ended in finished:
+        by_run[one.run.pk].append((record, ended))
+        holders[one.run.pk] = one
+    points.reach("before_commit")
+    with transaction.atomic():
+        fresh = {run.pk: run for run in locked(SagaRun.objects.filter(pk__in=sorted(holders)).order_by("pk"))}
+        signals = _signals(holders)
+        still: list[Held] = []
+        closed: list[StepRecord] = []
+        events: list[RunEvent] = []
+        for pk, one in holders.items():
+            if fresh[pk].fence != one.run.fence or fresh[pk].lease_owner != worker:
+                continue
+            one.run = fresh[pk]
+            one.run.claims = 0
+            one.signals = signals.get(pk, {})
+            for record, ended in by_run[pk]:
+                _close(one, record, ended, now)
+                closed.append(record)
+            _plan(one, worker=worker, now=now, lease=lease, max_claims=0, events=events)
+            still.append(one)
+        _write(still, closed, events)
+    points.reach("after_commit")
+    return still
+
+
+def renew(*, worker: str, run_ids: Iterable[UUID], now: datetime, lease: timedelta) -> None:
+    """Hold the runs a lease longer. A run that changed hands has another owner and is not touched."""
+    SagaRun.objects.filter(pk__in=list(run_ids), lease_owner=worker, lease_until__gte=now).update(
+        lease_until=now + lease
+    )
+
+
+def amend(run: SagaRun, *, now: datetime, event: RunEvent, **changes: Any) -> SagaRun:
+    """Store a person's act on a run that the caller has locked and checked: the changed columns and the event.
+
+    A change of status must be in the table of moves and, being a change of hands, raises the fence.
+    """
+    status = changes.get("status")
+    if status is not None and status != run.status:
+        if RunStatus(status) not in RUN_MOVES[RunStatus(run.status)]:
+            raise ValueError(f"Run {run.pk} cannot go from {run.status} to {status}.")
+        changes["fence"] = run.fence + 1
+    held = SagaRun.objects.filter(pk=run.pk, fence=run.fence, status=run.status)
+    if held.update(updated_at=now, **changes) != 1:
+        raise RuntimeError(f"Run {run.pk} changed hands under a lock: the database does not lock rows as it should.")
+    for name, value in changes.items():
+        setattr(run, name, value)
+    event.run = run
+    event.save(force_insert=True)
+    return run
+
+
+def record_by_hand(
+    run: SagaRun,
+    *,
+    step: str,
+    direction: Direction,
+    number: int,
+    outcome: Outcome,
+    actor: str,
+    result: Mapping[str, Any] | None,
+    now: datetime,
+) -> None:
+    """Add the record of what a person settled: begun and ended in the same moment."""
+    StepRecord.objects.create(
+        run=run,
+        step=step,
+        direction=direction.value,
+        number=number,
+        outcome=outcome.value,
+        key=step_key(str(run.pk), step, direction),
+        started_by=actor,
+        fence=run.fence,
+        started_at=now,
+        ended_at=now,
+        result=dict(result) if result is not None else None,
+    )
+
+
+def load(run: SagaRun) -> Held:
+    """A run with its history, for reading."""
+    return _load([run])[0]
+
+
+def _load(runs: Sequence[SagaRun]) -> list[Held]:
+    records: dict[UUID, list[StepRecord]] = defaultdict(list)
+    if runs:
+        for record in StepRecord.objects.filter(run__in=[run.pk for run in runs]).order_by("id"):
+            records[record.run_id].append(record)
+    signals = _signals([run.pk for run in runs])
+    return [
+        Held(run=run, saga=_definition(run), records=records[run.pk], signals=signals.get(run.pk, {})) for run in runs
+    ]
+
+
+def _definition(run: SagaRun) -> Saga | None:
+    try:
+        return registry.get(run.saga, run.version)
+    except UnknownSaga:
+        return None
+
+
+def _signals(run_ids: Iterable[UUID]) -> dict[UUID, dict[str, Mapping[str, Any]]]:
+    heard: dict[UUID, dict[str, Mapping[str, Any]]] = defaultdict(dict)
+    wanted = list(run_ids)
+    if wanted:
+        for run_id, name, payload in Signal.objects.filter(run__in=wanted).values_list("run_id", "name", "payload"):
+            heard[run_id][name] = payload
+    return heard
+
+
+def _close_lost(records: Iterable[StepRecord], now: datetime) -> list[StepRecord]:
+    """An attempt found begun and not ended: its worker was lost, and it may have happened."""
+    lost = [record for record in records if not record.outcome]
+    for record in lost:
+        record.outcome = Outcome.UNKNOWN.value
+        record.ended_at = max(now, record.started_at)
+        record.retry_at = now
+        record.error_code = "worker_lost"
+        record.error_message = "The worker was lost before the outcome was recorded."
+    return lost
+
+
+def _close(one: Held, record: StepRecord, ended: Ended, now: datetime) -> None:
+    direction = Direction(record.direction)
+    if ended.outcome is Outcome.WAITING:
+        record.retry_at = ended.wait_until
+    elif ended.outcome in (Outcome.UNAVAILABLE, Outcome.UNKNOWN) and one.saga is not None:
+        record.retry_at = retry_at(
+            one.saga, one.history(), _attempt(record), now=now, draw=full_jitter(), retry_after=ended.retry_after
+        )
+    one.in_flight.discard((record.step, direction))
+    record.outcome = ended.outcome.value
+    record.ended_at = max(now, record.started_at)
+    record.wait_signal = ended.wait_signal
+    record.settled = ended.settled
+    record.result = dict(ended.result) if ended.result is not None else None
+    record.error_code = ended.code[:100]
+    record.error_message = ended.message
+    record.provider = ended.provider[:100]
+    record.provider_id = ended.provider_id[:200]
+
+
+def _plan(one: Held, *, worker: str, now: datetime, lease: timedelta, max_claims: int, events: list[RunEvent]) -> None:
+    """Ask for the next move and put it into the rows, in memory."""
+    run = one.run
+    decision = _decision(one, now, max_claims)
+    one.begun = []
+    for begin in decision.begin:
+        record = StepRecord(
+            run=run,
+            step=begin.step.name,
+            direction=begin.direction.value,
+            number=begin.number,
+            key=step_key(str(run.pk), begin.step.name, begin.direction),
+            worker=worker,
+            fence=run.fence,
+            started_at=now,
+        )
+        one.begun.append((begin, record))
+        one.records.append(record)
+        one.in_flight.add((begin.step.name, begin.direction))
+    _move(run, decision, now, events)
+    if one.in_flight:
+        run.due_at = now  # due as soon as the lease is over: that is all there is to recovery
+        run.lease_until = now + lease
+    else:
+        run.due_at = decision.due_at
+        run.lease_owner, run.lease_until = "", None
+
+
+def _decision(one: Held, now: datetime, max_claims: int) -> Decision:
+    if one.saga is None:
+        return Decision(
+            status=RunStatus.NEEDS_ATTENTION,
+            attention=f"No definition {one.run.saga} version {one.run.version} is installed here.",
+            current_step=one.run.current_step,
+        )
+    if max_claims and one.run.claims > max_claims:
+        return Decision(
+            status=RunStatus.NEEDS_ATTENTION,
+            attention=f"Taken up {one.run.claims - 1} times and nothing came of it: {one.run.current_step} may be "
+            "killing its workers.",
+            current_step=one.run.current_step,
+        )
+    return decide(one.saga, one.history(), now)
+
+
+def _move(run: SagaRun, decision: Decision, now: datetime, events: list[RunEvent]) -> None:
+    if decision.failure is not None and run.turned_back_at is None:
+        failure: Failure = decision.failure
+        run.turned_back_at = now
+        run.failure_step, run.failure_code = failure.step, failure.code[:100]
+        run.failure_message = failure.message
+        events.append(
+            RunEvent(
+                run=run,
+                kind="turned_back",
+                step=failure.step,
+                reason=failure.message,
+                data={"code": failure.code},
+                created_at=now,
+            )
+        )
+    if decision.status.value != run.status:
+        if decision.status not in RUN_MOVES[RunStatus(run.status)]:
+            raise ValueError(f"Run {run.pk} cannot go from {run.status} to {decision.status}.")
+        if decision.status in ENDED or decision.status is RunStatus.NEEDS_ATTENTION:
+            events.append(
+                RunEvent(
+                    run=run,
+                    kind=decision.status.value,
+                    step=decision.current_step,
+                    reason=decision.attention,
+                    created_at=now,
+                )
+            )
+        run.status = decision.status.value
+    run.attention_reason = decision.attention
+    run.current_step = decision.current_step
+    run.updated_at = now
+    run.ended_at = now if decision.status in ENDED else None
+
+
+def _write(
+    held: Sequence[Held], closed: Sequence[StepRecord], events: Sequence[RunEvent], *, raised: bool = False
+) -> None:
+    """The batch's statements: a fixed number, however many runs. `raised`: the fence is one above the stored one."""
+    if not held:
+        return
+    runs = [one.run for one in held]
+    _update_many(SagaRun, runs, RUN_FIELDS, guard="fence", guarded=lambda run: run.fence - 1 if raised else run.fence)
+    _update_many(StepRecord, closed, RECORD_FIELDS, guard="outcome", guarded=lambda _: "")
+    StepRecord.objects.bulk_create([record for one in held for _, record in one.begun])
+    RunEvent.objects.bulk_create(events)
+
+
+def _update_many(
+    model: type[Any], rows: Sequence[Any], names: Sequence[str], *, guard: str, guarded: Callable[[Any], Any]
+) -> None:
+    """One guarded UPDATE per row, sent as one batch: bulk_update's CASE expressions cost five times as much."""
+    if not rows:
+        return
+    fields = [model._meta.get_field(name) for name in names]
+    quote = connection.ops.quote_name
+    columns = ", ".join(f"{quote(item.column)} = %s" for item in fields)
+    pk = model._meta.pk
+    held = model._meta.get_field(guard)
+    sql = (
+        f"UPDATE {quote(model._meta.db_table)} SET {columns} "  # noqa: S608  (names from our own models)
+        f"WHERE {quote(pk.column)} = %s AND {quote(held.column)} = %s"
+    )
+    params = [
+        [item.get_db_prep_save(getattr(row, item.attname), connection) for item in fields]
+        + [pk.get_db_prep_value(row.pk, connection), held.get_db_prep_value(guarded(row), connection)]
+        for row in rows
+    ]
+    with connection.cursor() as cursor:
+        cursor.executemany(sql, params)
+        if cursor.rowcount not in (-1, len(rows)):
+            raise RuntimeError(
+                f"{cursor.rowcount} of {len(rows)} rows of {model._meta.db_table} were there to be written: "
+                "another writer got past the lock."
+            )

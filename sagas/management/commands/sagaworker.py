@@ -1,0 +1,86 @@
+"""Runs a django-q2 cluster and watches that it works: rings for due runs each second, restarts a stalled cluster.
+
+A cluster whose idle worker was killed looks healthy and takes nothing any more, because the dead worker took the
+queue's lock with it. What gives it away is due work that nobody takes; that is what is watched here.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from datetime import timedelta
+from types import FrameType
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandParser
+from django.db import DatabaseError, close_old_connections
+
+from sagas import queue
+
+STALLED_AFTER = timedelta(seconds=15)
+
+
+class Command(BaseCommand):
+    help = "Run the queue's cluster under watch. SIGTERM or Ctrl-C stops it in good order."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--stalled-after",
+            type=float,
+            default=STALLED_AFTER.total_seconds(),
+            help="Seconds that a run may be due and untaken before the cluster is restarted.",
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        self.stopping = False
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
+        stalled_after = timedelta(seconds=options["stalled_after"])
+        queue.schedule_sweep()
+        cluster = self._start()
+        started = time.monotonic()
+        try:
+            while not self.stopping:
+                time.sleep(1)
+                if cluster.poll() is not None:
+                    self.stderr.write(f"The cluster ended with {cluster.returncode}; starting another.")
+                    cluster, started = self._start(), time.monotonic()
+                elif self._stalled(stalled_after) and time.monotonic() - started > stalled_after.total_seconds():
+                    self.stderr.write("Work is due and nobody takes it; restarting the cluster.")
+                    self._end(cluster)
+                    cluster, started = self._start(), time.monotonic()
+        finally:
+            self._end(cluster)
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        self.stopping = True
+
+    def _stalled(self, longer_than: timedelta) -> bool:
+        """Ring for what is due; True if the bell goes unanswered."""
+        close_old_connections()
+        try:
+            return bool(queue.sweep()) and queue.stalled(longer_than=longer_than)
+        except DatabaseError as error:
+            self.stderr.write(f"The database gave no answer: {error}")
+            return False
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        # A group of its own: stopping it reaches its workers too, and Ctrl-C reaches this process alone.
+        return subprocess.Popen([sys.executable, sys.argv[0], "qcluster"], start_new_session=True)
+
+    def _end(self, cluster: subprocess.Popen[bytes]) -> None:
+        if cluster.poll() is None:
+            cluster.terminate()
+            try:
+                cluster.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                self.stderr.write("The cluster did not stop within 20 s; killing it.")
+        # Whatever is left of the group: workers outlive a sentinel that was killed.
+        try:
+            os.killpg(cluster.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            return
+        cluster.wait()

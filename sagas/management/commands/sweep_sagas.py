@@ -1,0 +1,15 @@
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import BaseCommand
+
+from sagas.queue import sweep
+
+
+class Command(BaseCommand):
+    help = "Ring the bell if runs are due and held by nobody, and say how many there are."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        waiting = sweep()
+        self.stdout.write(f"{waiting} runs are due and held by nobody.")
