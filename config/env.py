@@ -93,18 +93,12 @@ def env_database(name: str, default: str) -> dict[str, object]:
         return _sqlite(name, url.path)
     # The value itself is not repeated below: it may hold a password, and errors end up in logs.
     if url.scheme not in {"postgresql", "postgres"}:
-        raise ImproperlyConfigured(
-            f"{name}: expected sqlite:///… or postgresql://…, not {url.scheme or 'nothing'}://."
-        )
+        raise ImproperlyConfigured(f"{name}: expected sqlite:///… or postgresql://…, not {url.scheme or 'nothing'}://.")
     database = unquote(url.path.removeprefix("/"))
     if not database:
         raise ImproperlyConfigured(f"{name}: the address names no database.")
     options: dict[str, object] = dict(parse_qsl(url.query))
-    host = (
-        unquote(url.hostname or "")
-        if not url.netloc.rpartition("@")[2].startswith("%")
-        else _socket(url.netloc)
-    )
+    host = unquote(url.hostname or "") if not url.netloc.rpartition("@")[2].startswith("%") else _socket(url.netloc)
     return {
         "ENGINE": "django.db.backends.postgresql",
         "NAME": database,
@@ -178,9 +172,7 @@ def env_mailer(name: str, default: str) -> tuple[str, dict[str, object]]:
             # A mail server that hangs must not hold a worker longer than a step may take.
             "timeout": 10,
         }
-    raise ImproperlyConfigured(
-        f"{name}: expected file:…, console:, memory:, smtp://…, smtps://… or a backend's path."
-    )
+    raise ImproperlyConfigured(f"{name}: expected file:…, console:, memory:, smtp://…, smtps://… or a backend's path.")
 
 
 def env_secret(name: str, file: Path, *, required: bool) -> str:
@@ -193,9 +185,7 @@ def env_secret(name: str, file: Path, *, required: bool) -> str:
     if value:
         return value
     if required:
-        raise ImproperlyConfigured(
-            f"{name} is not set. A site served over https needs one, the same on every machine."
-        )
+        raise ImproperlyConfigured(f"{name} is not set. A site served over https needs one, the same on every machine.")
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
         draft = file.with_name(f".{file.name}.{os.getpid()}")

@@ -32,9 +32,7 @@ def readyz(request: HttpRequest) -> JsonResponse:
         waiting = executor.migration_plan(executor.loader.graph.leaf_nodes())
     except DatabaseError:
         logger.exception("The database does not answer.")
-        return JsonResponse(
-            {"status": "unavailable", "database": "no answer", "migrations": "unknown"}, status=503
-        )
+        return JsonResponse({"status": "unavailable", "database": "no answer", "migrations": "unknown"}, status=503)
     if waiting:
         names = [f"{migration.app_label}.{migration.name}" for migration, _ in waiting]
         return JsonResponse({"status": "unavailable", "database": "ok", "migrations": names}, status=503)

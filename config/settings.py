@@ -26,9 +26,7 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 
 DEBUG = env_bool("DEBUG", False)  # shows code and settings to whoever causes an error, so never by default
 DEMO = env_bool("DEMO", False)  # offers the scenario picker and lets test cards and postcodes plan failures
-SITE_URL = env_text("SITE_URL", "http://127.0.0.1:8000").rstrip(
-    "/"
-)  # as people reach it; links in mail begin with it
+SITE_URL = env_text("SITE_URL", "http://127.0.0.1:8000").rstrip("/")  # as people reach it; links in mail begin with it
 HTTPS = SITE_URL.startswith("https://")  # decides everything below that is only right behind TLS
 
 # Files made by running: the generated secret, mail written to files.
@@ -107,9 +105,7 @@ if DATABASE["ENGINE"] == "django.db.backends.sqlite3":
     }
 else:
     DATABASE["CONN_MAX_AGE"] = env_int("DATABASE_CONN_MAX_AGE_SECONDS", 60)
-    DATABASE["CONN_HEALTH_CHECKS"] = (
-        True  # a connection kept across a database restart is found out before its use
-    )
+    DATABASE["CONN_HEALTH_CHECKS"] = True  # a connection kept across a database restart is found out before its use
 DATABASES = {"default": DATABASE}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
@@ -120,9 +116,7 @@ Q_CLUSTER: dict[str, object] = {
     "label": "Queue",
     "workers": env_int("Q_WORKERS", 2, least=1),
     "timeout": env_int("Q_TIMEOUT_SECONDS", 60, least=5),  # a drive ends by itself long before
-    "retry": env_int(
-        "Q_RETRY_SECONDS", 90, least=6
-    ),  # above the timeout, or a slow task would run twice at once
+    "retry": env_int("Q_RETRY_SECONDS", 90, least=6),  # above the timeout, or a slow task would run twice at once
     "max_attempts": 0,  # a wake-up whose worker was killed is heard again, however often that happens
     "ack_failures": True,
     "save_limit": -1,  # a kept success costs a scan of all kept successes; our own rows tell the story
@@ -134,13 +128,9 @@ Q_CLUSTER: dict[str, object] = {
 
 # The saga engine ----------------------------------------------------------------------------------
 
-SAGA_LEASE = env_seconds(
-    "SAGA_LEASE_SECONDS", 60, least=1
-)  # outlasts the slowest action; see sagas/checks.py
+SAGA_LEASE = env_seconds("SAGA_LEASE_SECONDS", 60, least=1)  # outlasts the slowest action; see sagas/checks.py
 SAGA_DRIVE_SECONDS = env_seconds("SAGA_DRIVE_SECONDS", 20, least=1)  # how long one wake-up's drive goes on
-SAGA_LINGER_SECONDS = env_seconds(
-    "SAGA_LINGER_SECONDS", 3
-)  # how long a drive stays for work that is due soon
+SAGA_LINGER_SECONDS = env_seconds("SAGA_LINGER_SECONDS", 3)  # how long a drive stays for work that is due soon
 SAGA_BATCH = env_int("SAGA_BATCH", 200, least=1)  # runs one drive claims at a time
 SAGA_THREADS = env_int("SAGA_THREADS", 32, least=1)  # plain-function actions under way at a time
 SAGA_MAX_CLAIMS = env_int("SAGA_MAX_CLAIMS", 5, least=1)  # claims without progress before a person is asked

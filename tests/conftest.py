@@ -1,0 +1,131 @@
+"""Databases, servers and browsers for tests. What a shop or a saga needs is made by tests/factories.py."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import settings as hypothesis_settings
+
+from tests import servers
+from tests.processes import Site
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, BrowserContext, Page
+
+# Time limits per example say more about the machine than about the code.
+hypothesis_settings.register_profile("orders", deadline=None, print_blob=True)
+hypothesis_settings.load_profile("orders")
+
+CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM_ARGUMENTS = [
+    "--no-sandbox",  # root may not have one, and nothing but our own pages is opened
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    # Nothing may be asked of the outside world, on a machine that may not even have one.
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+failed = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Remember a failure, so that fixtures can show what they know about it."""
+    report = yield
+    item.stash[failed] = item.stash.get(failed, False) or report.failed
+    return report
+
+
+@pytest.fixture
+def site(transactional_db: None, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Site]:
+    """Real processes on the test's database: `site.start_web()`, `site.start_worker()`, `site.manage(...)`.
+
+    Settings of the environment can be given: `@pytest.mark.parametrize("site", [{"Q_WORKERS": "1"}], indirect=True)`.
+    """
+    site = Site(tmp_path, **getattr(request, "param", {}))
+    try:
+        yield site
+    finally:
+        try:
+            site.stop()
+        finally:
+            if request.node.stash.get(failed, False):
+                print(site.logs())  # noqa: T201  (pytest shows it with the failure)
+
+
+@pytest.fixture(scope="session")
+def valkey() -> Iterator[servers.Valkey]:
+    """A real Valkey; `valkey.url` is what BROKER_URL wants."""
+    with servers.valkey() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A real Chromium, the system's own.
+
+    One per module, because Playwright's event loop runs in the test's thread as long as it lives, and async tests
+    want a loop of their own there.
+    """
+    from playwright.sync_api import sync_playwright
+
+    found = next(filter(None, map(shutil.which, CHROMIUM_NAMES)), None)
+    if found is None:
+        if os.environ.get("CI"):
+            pytest.fail("No Chromium found; .ci/run should have installed one.")
+        pytest.skip("No Chromium on this machine; install the system's package to run the browser tests.")
+    with pytest.MonkeyPatch.context() as patch, sync_playwright() as playwright:
+        # Because of that loop Django takes the test for async code and would refuse it the ORM.
+        patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
+        browser = playwright.chromium.launch(executable_path=found, args=CHROMIUM_ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    """A visitor with no cookies yet. A second visitor is `browser.new_context()`."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    context.set_default_timeout(15_000)
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def page(context: BrowserContext, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Page]:
+    """A visitor's page. The test fails if the page complains (errors, broken policy) or asks another host."""
+    page = context.new_page()
+    complaints: list[str] = []
+    # What a server refuses on purpose shows up as "Failed to load resource"; tests look at statuses themselves.
+    page.on(
+        "console",
+        lambda message: (
+            complaints.append(f"console: {message.text}")
+            if message.type == "error" and not message.text.startswith("Failed to load resource")
+            else None
+        ),
+    )
+    page.on("pageerror", lambda error: complaints.append(f"script: {error}"))
+    page.on(
+        "request",
+        lambda asked: (
+            complaints.append(f"outside: {asked.url}")
+            if not asked.url.startswith(("http://127.0.0.1:", "http://localhost:", "data:", "blob:", "about:"))
+            else None
+        ),
+    )
+    yield page
+    if request.node.stash.get(failed, False):
+        page.screenshot(path=tmp_path / "failed.png", full_page=True)
+        print(f"{page.url}: see {tmp_path / 'failed.png'}")  # noqa: T201  (pytest shows it with the failure)
+    assert complaints == []
