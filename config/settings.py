@@ -145,6 +145,25 @@ PROVIDERS = {
     "mail": env_text("PROVIDER_MAIL", "orders.providers.mail.django.DjangoMail"),
 }
 
+# How long the order saga keeps trying. The demo gives up sooner, since somebody is watching.
+ORDER_RETRY_ATTEMPTS = env_int("ORDER_RETRY_ATTEMPTS", 4 if DEMO else 6, least=1)  # while an order can be given up
+ORDER_PATIENT_ATTEMPTS = env_int("ORDER_PATIENT_ATTEMPTS", 4 if DEMO else 10, least=1)  # refunds and mail
+ORDER_RETRY_FIRST = env_seconds("ORDER_RETRY_FIRST_SECONDS", 0.5 if DEMO else 1)  # the first wait; doubles
+ORDER_RETRY_CAP = env_seconds("ORDER_RETRY_CAP_SECONDS", 3 if DEMO else 300)  # no wait is longer
+ORDER_DEADLINE = env_seconds("ORDER_DEADLINE_SECONDS", 86_400, least=1)  # after a day the customer gets it all back
+
+# What an order placed from Python may leave out. It fits the embedded providers, where nobody's goods or money move.
+ORDER_DEFAULTS = {
+    "currency": SHOP_CURRENCY,
+    "email": "customer@example.com",
+    "ship_name": "A. Customer",
+    "ship_line1": "1 Example Street",
+    "ship_city": "Berlin",
+    "ship_postcode": "10115",
+    "ship_country": "DE",
+    "card_token": "tok_visa",
+}
+
 # Mail ---------------------------------------------------------------------------------------------
 
 DEFAULT_FROM_EMAIL = env_text("DEFAULT_FROM_EMAIL", "orders@example.com")

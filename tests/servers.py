@@ -2,7 +2,7 @@
 
 As a command it lends a PostgreSQL to another command:
 
-    python -m tests.servers pytest -n 2
+    .venv/bin/python -m tests.servers .venv/bin/pytest -n 2
 """
 
 from __future__ import annotations
