@@ -6,6 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import django
+import django_stubs_ext
 
 from config.env import (
     env_bool,
@@ -19,6 +20,9 @@ from config.env import (
     env_secret,
     env_text,
 )
+
+# Lets classes of Django's be written with their model at run time as they are for the type checker: ModelAdmin[Order].
+django_stubs_ext.monkeypatch()
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
