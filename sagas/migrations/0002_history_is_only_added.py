@@ -30,7 +30,8 @@ BEGIN SELECT RAISE(ABORT, 'sagas: sagas_runevent is history and is only added to
 
 def add_triggers(apps: StateApps, schema_editor: BaseDatabaseSchemaEditor) -> None:
     if schema_editor.connection.vendor == "postgresql":
-        schema_editor.execute(POSTGRESQL)
+        # Without parameters, or the % of the message would be taken for a place to put one.
+        schema_editor.execute(POSTGRESQL, params=None)
     elif schema_editor.connection.vendor == "sqlite":
         for statement in SQLITE:
             schema_editor.execute(statement)
