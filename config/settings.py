@@ -149,6 +149,8 @@ PROVIDERS = {
     "mail": env_text("PROVIDER_MAIL", "orders.providers.mail.django.DjangoMail"),
 }
 
+FAULTS = env_bool("FAULTS", DEMO)  # lets a planned fault come between us and a provider; costs a query a call
+
 # How long the order saga keeps trying. The demo gives up sooner, since somebody is watching.
 ORDER_RETRY_ATTEMPTS = env_int("ORDER_RETRY_ATTEMPTS", 4 if DEMO else 6, least=1)  # while an order can be given up
 ORDER_PATIENT_ATTEMPTS = env_int("ORDER_PATIENT_ATTEMPTS", 4 if DEMO else 10, least=1)  # refunds and mail
@@ -167,6 +169,9 @@ ORDER_DEFAULTS = {
     "ship_country": "DE",
     "card_token": "tok_visa",
 }
+
+# Lets plans of failures (orders/providers/faults.py) reach the providers; a shop in earnest never does.
+FAULTS = env_bool("FAULTS", DEMO)
 
 # Mail ---------------------------------------------------------------------------------------------
 
@@ -196,27 +201,47 @@ REST_FRAMEWORK = {
     ],
     "DEFAULT_PERMISSION_CLASSES": ["orders.api_auth.Allowed"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
-    "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],
+    "DEFAULT_PARSER_CLASSES": ["orders.api_json.StrictJsonParser"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "EXCEPTION_HANDLER": "orders.api_errors.problem_handler",
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
+    "URL_FORMAT_OVERRIDE": None,  # ?format= is an unknown parameter like any other; Accept decides
 }
 
 SPECTACULAR_SETTINGS = {
     "TITLE": "Orders",
-    "DESCRIPTION": "Place orders, follow their steps, cancel them, and help those that need attention.",
+    "DESCRIPTION": (
+        "Place orders, follow their steps, cancel them, and help those that need attention. Amounts are text with "
+        "their currency; every error is a problem of RFC 9457 whose `type` leads to a page about it; lists of values "
+        "may grow, so that a client should bear a state it does not know."
+    ),
     "VERSION": "1",
     "OAS_VERSION": "3.1.0",
     "SCHEMA_PATH_PREFIX": "/api/v1",
     "SERVE_INCLUDE_SCHEMA": False,
-    # The document is public: it tells no more than the source, and clients can be made from it without a key.
+    # The document is public: it tells no more than the source, and a client can be made from it without a key.
     "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
     # From our own static files: no page of ours asks an outside host for anything.
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "REDOC_DIST": "SIDECAR",
     "COMPONENT_SPLIT_REQUEST": True,
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "orders.api_schema.complete",  # what is the same for every operation: problems and headers
+    ],
+    # One name for one thing: without these, fields called `state` would share a made-up one.
+    "ENUM_NAME_OVERRIDES": {
+        "RunState": "sagas.api_shapes.RUN_STATES",
+        "StepState": "sagas.api_shapes.STEP_STATES",
+        "UndoState": "sagas.api_shapes.UNDO_STATES",
+        "AttemptOutcome": "sagas.api_shapes.OUTCOMES",
+        "Direction": "sagas.api_shapes.DIRECTIONS",
+        "StepKind": "sagas.api_shapes.KINDS",
+        "CancellationState": "orders.api_follow_up.CANCELLATION_STATES",
+        "Actor": "orders.api_follow_up.ACTORS",
+    },
+    "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
 }
 
 # People, cookies, TLS -----------------------------------------------------------------------------

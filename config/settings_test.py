@@ -15,6 +15,7 @@ SITE_URL = "http://testserver"  # what Django's test client says it talks to
 ALLOWED_HOSTS = ["testserver", "127.0.0.1", "localhost"]  # the client's name, and a live server's
 CSRF_TRUSTED_ORIGINS: list[str] = []  # not whatever the machine's environment names
 DEMO = True  # test cards, test postcodes and the scenario picker are part of what is tested
+FAULTS = True  # tests plan faults
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # the real ones are slow on purpose
 STORAGES = {  # static files straight from the apps; uploads, should there be any, in memory
     "default": {"BACKEND": "django.core.files.storage.InMemoryStorage"},
