@@ -1,0 +1,44 @@
+"""The shop's rows."""
+
+from __future__ import annotations
+
+from django.contrib.auth.models import User
+
+from orders.models.api_key import ApiKey, Scope
+from orders.models.idempotency import IdempotentRequest
+from orders.models.message import SentMessage
+from orders.models.order import Order, OrderLine
+from orders.models.payment import Payment, PaymentOperation
+from orders.models.sandbox import (
+    FaultPlan,
+    SandboxCharge,
+    SandboxMail,
+    SandboxMishap,
+    SandboxParcel,
+    SandboxRefund,
+)
+from orders.models.shipment import Shipment
+from orders.models.stock import Product, Reservation, StockItem, StockMovement
+
+__all__ = [
+    "ApiKey",
+    "FaultPlan",
+    "IdempotentRequest",
+    "Order",
+    "OrderLine",
+    "Payment",
+    "PaymentOperation",
+    "Product",
+    "Reservation",
+    "SandboxCharge",
+    "SandboxMail",
+    "SandboxMishap",
+    "SandboxParcel",
+    "SandboxRefund",
+    "Scope",
+    "SentMessage",
+    "Shipment",
+    "StockItem",
+    "StockMovement",
+    "User",
+]

@@ -1,0 +1,69 @@
+"""Our own books of an order's money: what was asked of the gateway, and what came of it."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.db.models import F, Q
+
+from orders.models.order import Order
+
+
+class Payment(models.Model):
+    """The sums of an order's operations."""
+
+    order = models.OneToOneField(Order, on_delete=models.PROTECT, related_name="payment")
+    currency = models.CharField(max_length=3)
+    charged = models.DecimalField(max_digits=14, decimal_places=3, default=0)
+    refunded = models.DecimalField(max_digits=14, decimal_places=3, default=0)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(condition=Q(charged__gte=0), name="orders_payment_charged_not_negative"),
+            # More can never go back than came in.
+            models.CheckConstraint(
+                condition=Q(refunded__gte=0, refunded__lte=F("charged")), name="orders_payment_refunded_within_charged"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.charged - self.refunded} {self.currency} held"
+
+
+class PaymentOperation(models.Model):
+    """One thing asked of the gateway. Written before the call, so that nothing it does is unknown to us."""
+
+    class Kind(models.TextChoices):
+        CHARGE = "charge", "charge"
+        REFUND = "refund", "refund"
+        VOID = "void", "nothing to refund"
+
+    class Status(models.TextChoices):
+        REQUESTED = "requested", "asked for"
+        SUCCEEDED = "succeeded", "done"
+        REFUSED = "refused", "refused"
+        UNKNOWN = "unknown", "no answer"
+        UNAVAILABLE = "unavailable", "gateway away"
+
+    payment = models.ForeignKey(Payment, on_delete=models.PROTECT, related_name="operations")
+    kind = models.CharField(max_length=10, choices=Kind.choices)
+    amount = models.DecimalField(max_digits=14, decimal_places=3)
+    status = models.CharField(max_length=12, choices=Status.choices, default=Status.REQUESTED)
+    key = models.CharField(max_length=200, unique=True)
+    provider_id = models.CharField(max_length=200, blank=True, default="")
+    code = models.CharField(max_length=100, blank=True, default="")
+    message = models.TextField(blank=True, default="")
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(condition=Q(amount__gt=0), name="orders_operation_amount_positive"),
+        ]
+        indexes = [
+            # The search for a transaction's id.
+            models.Index(fields=["provider_id"], name="orders_operation_provider_id"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.amount} {self.status}"

@@ -1,0 +1,159 @@
+"""What the shop asks of outside systems: four small interfaces and the receipts they return.
+
+Promises that every provider keeps, and that the contract suite in tests/orders/test_providers.py tests:
+the same key twice is one effect and the same receipt; a find_… tells afterwards what a key did, or None for certainly
+nothing; undoing what never happened is no error and turns a late action of that key away; undoing twice is once;
+failures are Declined, Unavailable or OutcomeUnknown and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from typing import Protocol
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """Pieces of one product."""
+
+    sku: str
+    quantity: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReservedItem:
+    """Pieces held, and under which id."""
+
+    sku: str
+    quantity: int
+    reservation_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reserved:
+    """All lines, held; also what a release gave back."""
+
+    items: tuple[ReservedItem, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Charge:
+    """Money taken. The amount is in units of the currency."""
+
+    transaction_id: str
+    amount: Decimal
+    currency: str
+    status: str = "completed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refund:
+    """Money given back. The amount is in units of the charge's currency."""
+
+    refund_id: str
+    amount: Decimal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Address:
+    """Where a parcel goes; the country as two letters of ISO 3166."""
+
+    name: str
+    line1: str
+    city: str
+    postcode: str
+    country: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parcel:
+    """A booked shipment."""
+
+    shipment_id: str
+    tracking_number: str
+    estimated_delivery: date
+    carrier: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Message:
+    """A mail to send."""
+
+    recipient: str
+    subject: str
+    body: str
+    html: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sent:
+    """A mail that was handed over to be delivered."""
+
+    email_id: str
+
+
+class InventoryService(Protocol):
+    """Holds stock for orders."""
+
+    def reserve(self, lines: Sequence[Line], *, key: str) -> Reserved:
+        """Hold all lines or none. Raises Declined (insufficient_inventory, unknown_sku, already_undone)."""
+        ...
+
+    def find_reservation(self, *, key: str) -> Reserved | None:
+        """What is held under this key."""
+        ...
+
+    def release(self, *, action_key: str, key: str) -> Reserved:
+        """Give back what `action_key` holds; no items if it holds nothing."""
+        ...
+
+
+class PaymentGateway(Protocol):
+    """Takes money and gives it back."""
+
+    def charge(self, *, amount: Decimal, currency: str, method: str, key: str, order_id: str) -> Charge:
+        """Take `amount` from the card behind the token `method`. Raises Declined with the gateway's code."""
+        ...
+
+    def find_charge(self, *, key: str) -> Charge | None:
+        """The charge made under this key."""
+        ...
+
+    def refund(self, *, charge_key: str, key: str) -> Refund | None:
+        """Give back all that `charge_key` took; None if it took nothing, and then it never will."""
+        ...
+
+    def find_refund(self, *, key: str) -> Refund | None:
+        """The refund made under this key."""
+        ...
+
+
+class Carrier(Protocol):
+    """Moves parcels."""
+
+    def create_shipment(self, *, reference: str, address: Address, lines: Sequence[Line], key: str) -> Parcel:
+        """Book a parcel under our reference. Raises Declined (address_not_served, already_undone)."""
+        ...
+
+    def find_shipment(self, *, reference: str) -> Parcel | None:
+        """The live parcel of this reference."""
+        ...
+
+    def cancel_shipment(self, *, reference: str, key: str) -> None:
+        """Cancel before hand-over. Raises Declined (handed_over) once it is on its way."""
+        ...
+
+
+class Mailer(Protocol):
+    """Sends mail."""
+
+    def send(self, message: Message, *, key: str) -> Sent:
+        """Hand the message over to be delivered. Raises Declined for an address that can never be reached."""
+        ...
+
+    def find(self, *, key: str) -> Sent | None:
+        """The mail sent under this key."""
+        ...

@@ -1,0 +1,44 @@
+"""How a provider says that it did not go well. The class tells what to do next.
+
+ProviderError
+├── Declined          a business no: the same call will never succeed
+├── Unavailable       it did not happen, or may safely be sent again with the same key
+└── OutcomeUnknown    it may have happened: ask by key before anything else
+"""
+
+from __future__ import annotations
+
+
+class ProviderError(Exception):
+    """The root. `message` is fit to be shown to people; it never holds credentials or card data."""
+
+    def __init__(self, message: str, *, provider: str, operation: str, code: str = "", provider_id: str = "") -> None:
+        self.message = message
+        self.provider = provider
+        self.operation = operation
+        self.code = code or self.default_code
+        self.provider_id = provider_id
+        super().__init__(message)
+
+    default_code = "provider_error"
+
+    def __str__(self) -> str:
+        return f"{self.provider} {self.operation}: {self.message} ({self.code})"
+
+
+class Declined(ProviderError):
+    """A business no."""
+
+    default_code = "declined"
+
+
+class Unavailable(ProviderError):
+    """It did not happen, or may safely be sent again."""
+
+    default_code = "unavailable"
+
+
+class OutcomeUnknown(ProviderError):
+    """It may have happened."""
+
+    default_code = "answer_lost"

@@ -1,0 +1,1 @@
+"""Who holds stock: one file a system."""

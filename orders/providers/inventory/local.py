@@ -1,0 +1,118 @@
+"""Stock kept in our own tables: every effect commits with its barrier row, so that it happens exactly once."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from django.db import transaction
+from django.db.models import F
+from django.utils import timezone
+
+from orders.models import Reservation, StockItem, StockMovement
+from orders.providers.base import Line, Reserved, ReservedItem
+from orders.providers.errors import Declined
+from sagas import StepRefused
+from sagas.barrier import do_once, undo_once
+
+PROVIDER = "local stock"
+
+
+class LocalInventory:
+    """The default inventory service."""
+
+    def reserve(self, lines: Sequence[Line], *, key: str) -> Reserved:
+        """Hold all lines or none; equal SKUs are summed first. Raises Declined."""
+        wanted: dict[str, int] = {}
+        for line in lines:
+            wanted[line.sku] = wanted.get(line.sku, 0) + line.quantity
+        try:
+            result = do_once(key, lambda: {"items": [_hold(sku, wanted[sku], key) for sku in sorted(wanted)]})
+        except StepRefused as error:
+            raise Declined(str(error), provider=PROVIDER, operation="reserve", code=error.code) from error
+        return _reserved(result["items"])
+
+    def find_reservation(self, *, key: str) -> Reserved | None:
+        """What is held under this key, or was shipped from it; None if nothing is."""
+        held = _rows(key, Reservation.Status.HELD, Reservation.Status.SHIPPED)
+        return _reserved(held) if held else None
+
+    def release(self, *, action_key: str, key: str) -> Reserved:
+        """Give back what `action_key` holds; no items if it holds nothing."""
+        result = undo_once(key, action_key, lambda: {"items": _release_all(action_key, key)}, {"items": []})
+        return _reserved(result["items"])
+
+
+@transaction.atomic
+def ship_reserved(*, key: str, actor: str) -> None:
+    """The goods held under this key have left: they are neither on hand nor promised any more."""
+    for row in Reservation.objects.filter(key=key, status=Reservation.Status.HELD).order_by("stock_id"):
+        moved = Reservation.objects.filter(pk=row.pk, status=Reservation.Status.HELD)
+        if moved.update(status=Reservation.Status.SHIPPED):
+            _move(row.stock_id, StockMovement.Kind.SHIP, -row.quantity, -row.quantity, key, actor)
+
+
+def _hold(sku: str, quantity: int, key: str) -> dict[str, Any]:
+    """One conditional UPDATE decides: two buyers of the last piece cannot both pass it."""
+    free = StockItem.objects.filter(product__sku=sku, on_hand__gte=F("allocated") + quantity)
+    stock = StockItem.objects.filter(product__sku=sku).values_list("pk", flat=True).first()
+    if stock is None:
+        raise Declined(f"There is no stock of {sku}.", provider=PROVIDER, operation="reserve", code="unknown_sku")
+    if not free.filter(pk=stock).update(allocated=F("allocated") + quantity):
+        raise Declined(
+            f"There are not {quantity} of {sku} in stock.",
+            provider=PROVIDER,
+            operation="reserve",
+            code="insufficient_inventory",
+        )
+    _note(stock, StockMovement.Kind.RESERVE, 0, quantity, key, "engine")
+    row = Reservation.objects.create(
+        reservation_id=f"RES-{secrets.token_hex(5).upper()}", key=key, stock_id=stock, quantity=quantity
+    )
+    return {"sku": sku, "quantity": quantity, "reservation_id": row.reservation_id}
+
+
+def _release_all(action_key: str, key: str) -> list[dict[str, Any]]:
+    given_back = _rows(action_key, Reservation.Status.HELD)
+    for row in Reservation.objects.filter(key=action_key, status=Reservation.Status.HELD).order_by("stock_id"):
+        moved = Reservation.objects.filter(pk=row.pk, status=Reservation.Status.HELD)
+        if moved.update(status=Reservation.Status.RELEASED, released_at=timezone.now()):
+            _move(row.stock_id, StockMovement.Kind.RELEASE, 0, -row.quantity, key, "engine")
+    return given_back
+
+
+def _rows(key: str, *statuses: Reservation.Status) -> list[dict[str, Any]]:
+    rows = Reservation.objects.filter(key=key, status__in=statuses).order_by("stock__product__sku")
+    return [
+        {"sku": sku, "quantity": quantity, "reservation_id": reservation_id}
+        for sku, quantity, reservation_id in rows.values_list("stock__product__sku", "quantity", "reservation_id")
+    ]
+
+
+def _move(stock: int, kind: StockMovement.Kind, on_hand: int, allocated: int, key: str, actor: str) -> None:
+    StockItem.objects.filter(pk=stock).update(on_hand=F("on_hand") + on_hand, allocated=F("allocated") + allocated)
+    _note(stock, kind, on_hand, allocated, key, actor)
+
+
+def _note(stock: int, kind: StockMovement.Kind, on_hand: int, allocated: int, key: str, actor: str) -> None:
+    now = StockItem.objects.get(pk=stock)
+    StockMovement.objects.create(
+        stock=now,
+        kind=kind,
+        delta_on_hand=on_hand,
+        delta_allocated=allocated,
+        on_hand_after=now.on_hand,
+        allocated_after=now.allocated,
+        key=key,
+        actor=actor,
+    )
+
+
+def _reserved(items: Sequence[Mapping[str, Any]]) -> Reserved:
+    return Reserved(
+        items=tuple(
+            ReservedItem(sku=item["sku"], quantity=item["quantity"], reservation_id=item["reservation_id"])
+            for item in items
+        )
+    )

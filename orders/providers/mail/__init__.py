@@ -1,0 +1,1 @@
+"""Who sends mail: one file a way."""

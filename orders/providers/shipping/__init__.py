@@ -1,0 +1,1 @@
+"""Who moves parcels: one file a carrier."""
