@@ -170,9 +170,6 @@ ORDER_DEFAULTS = {
     "card_token": "tok_visa",
 }
 
-# Lets plans of failures (orders/providers/faults.py) reach the providers; a shop in earnest never does.
-FAULTS = env_bool("FAULTS", DEMO)
-
 # Mail ---------------------------------------------------------------------------------------------
 
 DEFAULT_FROM_EMAIL = env_text("DEFAULT_FROM_EMAIL", "orders@example.com")
@@ -225,7 +222,6 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "REDOC_DIST": "SIDECAR",
-    "COMPONENT_SPLIT_REQUEST": True,
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
         "orders.api_schema.complete",  # what is the same for every operation: problems and headers
