@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+from typing import Any
+
+from django.apps import AppConfig
+from django.db.models.signals import post_migrate
+
+
+class OrdersConfig(AppConfig):
+    name = "orders"
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from orders.order_processing import ORDER_SAGA
+        from sagas import register
+
+        register(ORDER_SAGA)
+        # After each migration, and not once: a database that was emptied needs its roles again.
+        post_migrate.connect(make_roles, sender=self, dispatch_uid="orders.make_roles")
+
+
+def make_roles(using: str, **kwargs: Any) -> None:
+    """The groups of agents and supervisors, who may look at everything in the admin. What else they may do is said
+    in orders/roles.py, by role."""
+    from django.contrib.auth.models import Group, Permission
+
+    from orders.roles import GROUPS
+
+    looking = Permission.objects.using(using).filter(
+        content_type__app_label__in=["orders", "sagas", "django_q"], codename__startswith="view_"
+    )
+    for name in GROUPS:
+        group, _ = Group.objects.using(using).get_or_create(name=name)
+        group.permissions.add(*looking)

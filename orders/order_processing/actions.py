@@ -1,0 +1,192 @@
+"""The four forward steps of an order. Each sends its key along, so that sending twice is the same as sending once.
+
+What a provider is asked for is written down before the asking, by an effect that its undo can bar: an action that
+comes after its own compensation finds the way barred and leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+from orders.models import Order
+from orders.money import format_money, to_float
+from orders.order_processing import mail_books, parcel_books, payment_books
+from orders.order_processing.outcomes import as_outcomes
+from orders.order_processing.shapes import EmailResult, PaymentResult, ReserveResult, ShipmentResult
+from orders.providers import get_inventory, get_mail, get_payments, get_shipping
+from orders.providers.base import Charge, Line, Parcel, Reserved
+from sagas import Direction, StepContext, StepError, StepRefused, StepUnknown, step_key
+from sagas.barrier import do_once
+
+
+def reserve_inventory(ctx: StepContext) -> ReserveResult:
+    """Hold the pieces of every line, or none of them.
+
+    Returns {"reserved_items": [{"sku": "ITEM-001", "quantity": 2, "reservation_id": "RES-..."}]}.
+    Raises StepRefused (insufficient_inventory) when there are too few of one: then nothing is held.
+    """
+    lines = [Line(sku=item["sku"], quantity=item["quantity"]) for item in ctx.input["items"]]
+    with as_outcomes():
+        reserved = get_inventory().reserve(lines, key=ctx.key)
+    return _reserved(reserved)
+
+
+def look_up_reservation(ctx: StepContext) -> ReserveResult | None:
+    """What was reserved under this key, or None."""
+    with as_outcomes():
+        reserved = get_inventory().find_reservation(key=ctx.key)
+    return None if reserved is None else _reserved(reserved)
+
+
+def _reserved(reserved: Reserved) -> ReserveResult:
+    return {
+        "reserved_items": [
+            {"sku": item.sku, "quantity": item.quantity, "reservation_id": item.reservation_id}
+            for item in reserved.items
+        ]
+    }
+
+
+def process_payment(ctx: StepContext) -> PaymentResult:
+    """Charge the order's total to the card's token.
+
+    Returns {"transaction_id": "TXN-...", "amount": 99.99, "status": "completed"}, the amount in units of the order's
+    currency. Raises StepRefused when the card is declined, StepUnknown when the answer was lost.
+    """
+    order = _order(ctx)
+    do_once(ctx.key, lambda: payment_books.opened(order, payment_books.CHARGE, order.total_amount, ctx.key))
+    operation = payment_books.asking(ctx.key)
+    try:
+        with as_outcomes():
+            charge = get_payments().charge(
+                amount=order.total_amount,
+                currency=order.currency,
+                method=order.card_token,
+                key=ctx.key,
+                order_id=order.order_id,
+            )
+    except StepError as error:
+        payment_books.note_failure(operation, error)
+        raise
+    payment_books.note_charge(operation, amount=charge.amount, transaction_id=charge.transaction_id)
+    if payment_books.undo_has_begun(_undo_key(ctx)):
+        # The refund looked before this charge was there, and nobody will come for it again.
+        _give_back(ctx, order, charge)
+        raise StepRefused("The payment was undone before it was made; it was given back.", code="already_undone")
+    if (charge.amount, charge.currency) != (order.total_amount, order.currency):
+        _give_back(ctx, order, charge)
+        raise StepRefused(
+            f"The gateway charged {format_money(charge.amount, charge.currency)} instead of "
+            f"{format_money(order.total_amount, order.currency)}; it was given back.",
+            code="amount_mismatch",
+            provider_id=charge.transaction_id,
+        )
+    return _paid(charge)
+
+
+def look_up_payment(ctx: StepContext) -> PaymentResult | None:
+    """The charge made under this key, or None."""
+    order = _order(ctx)
+    with as_outcomes():
+        charge = get_payments().find_charge(key=ctx.key)
+    if charge is None:
+        return None
+    if (charge.amount, charge.currency) != (order.total_amount, order.currency):
+        return None  # sent again, the same charge comes back, and process_payment gives it back
+    payment_books.note_charge(payment_books.asking(ctx.key), amount=charge.amount, transaction_id=charge.transaction_id)
+    return _paid(charge)
+
+
+def _paid(charge: Charge) -> PaymentResult:
+    return {"transaction_id": charge.transaction_id, "amount": to_float(charge.amount), "status": "completed"}
+
+
+def _give_back(ctx: StepContext, order: Order, charge: Charge) -> None:
+    """Refund under the key that the compensation would use: whoever else does it, it is the same refund."""
+    operation = payment_books.open_refund(order, charge.amount, _undo_key(ctx))
+    try:
+        with as_outcomes():
+            refund = get_payments().refund(charge_key=ctx.key, key=_undo_key(ctx))
+    except StepError as error:
+        payment_books.note_failure(operation, error)
+        raise StepUnknown(
+            f"Charged {charge.transaction_id}, and giving it back failed: {error}", code="give_back_failed"
+        ) from error
+    if refund is not None:
+        payment_books.note_refund(operation, amount=refund.amount, refund_id=refund.refund_id)
+
+
+def create_shipment(ctx: StepContext) -> ShipmentResult:
+    """Book the parcel with the carrier under a reference of ours.
+
+    Returns {"shipment_id": "SHIP-...", "tracking_number": "TRK-...", "estimated_delivery": "2024-01-15"}.
+    Raises StepRefused when the carrier does not serve the address.
+    """
+    order = _order(ctx)
+    reference = parcel_books.reference_of(ctx.key)
+    do_once(ctx.key, lambda: parcel_books.opened(order, reference))
+    parcel_books.asking(reference)
+    try:
+        with as_outcomes():
+            parcel = get_shipping().create_shipment(
+                reference=reference,
+                address=parcel_books.address_of(order),
+                lines=[Line(sku=item["sku"], quantity=item["quantity"]) for item in ctx.input["items"]],
+                key=ctx.key,
+            )
+    except StepError as error:
+        parcel_books.note_failure(reference, error)
+        raise
+    if not parcel_books.note_booked(reference, parcel):
+        # The cancellation looked before the carrier had this parcel: take it back under the undo's own key.
+        with as_outcomes():
+            get_shipping().cancel_shipment(reference=reference, key=_undo_key(ctx))
+        raise StepRefused("The shipment was cancelled before it was booked.", code="already_undone")
+    return _booked(parcel)
+
+
+def look_up_shipment(ctx: StepContext) -> ShipmentResult | None:
+    """The parcel the carrier has under our reference, or None."""
+    reference = parcel_books.reference_of(ctx.key)
+    with as_outcomes():
+        parcel = get_shipping().find_shipment(reference=reference)
+    if parcel is None or not parcel_books.note_booked(reference, parcel):
+        return None
+    return _booked(parcel)
+
+
+def _booked(parcel: Parcel) -> ShipmentResult:
+    return {
+        "shipment_id": parcel.shipment_id,
+        "tracking_number": parcel.tracking_number,
+        "estimated_delivery": parcel.estimated_delivery.isoformat(),
+    }
+
+
+def send_confirmation_email(ctx: StepContext) -> EmailResult:
+    """Tell the customer that the order is paid and on its way.
+
+    Returns {"email_sent": True, "email_id": "EMAIL-..."}. Raises StepUnavailable while the mail server is away.
+    """
+    order = _order(ctx)
+    do_once(ctx.key, lambda: mail_books.queued(order, mail_books.CONFIRMATION, ctx))
+    with as_outcomes():
+        sent = get_mail().send(mail_books.message_of(ctx.key), key=ctx.key)
+    mail_books.note_sent(ctx.key, sent)
+    return {"email_sent": True, "email_id": sent.email_id}
+
+
+def look_up_confirmation(ctx: StepContext) -> EmailResult | None:
+    """The confirmation that went out under this key, or None."""
+    with as_outcomes():
+        sent = get_mail().find(key=ctx.key)
+    if sent is None:
+        return None
+    mail_books.note_sent(ctx.key, sent)
+    return {"email_sent": True, "email_id": sent.email_id}
+
+
+def _order(ctx: StepContext) -> Order:
+    return Order.objects.get(order_id=ctx.business_key)
+
+
+def _undo_key(ctx: StepContext) -> str:
+    return step_key(ctx.run_id, ctx.step, Direction.COMPENSATION)

@@ -1,0 +1,85 @@
+"""Our own books of an order's mail: written down, text and all, before it goes out, once per order, kind and cause."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.template.loader import render_to_string
+from django.utils import timezone
+
+from orders.addresses import order_address
+from orders.models import Order, SentMessage
+from orders.money import format_money
+from orders.providers.base import Message, Sent
+from sagas import StepContext
+
+CONFIRMATION = SentMessage.Kind.CONFIRMATION
+CANCELLATION = SentMessage.Kind.CANCELLATION
+
+
+@dataclass(frozen=True, kw_only=True)
+class MailLine:
+    """An order's line as a mail shows it."""
+
+    quantity: int
+    sku: str
+    name: str
+    total: str
+
+
+def queued(order: Order, kind: SentMessage.Kind, ctx: StepContext) -> dict[str, Any]:
+    """Write the message of this step down, unless it is there. Call it inside a transaction."""
+    context = _context(order, ctx)
+    message, _ = SentMessage.objects.get_or_create(
+        key=ctx.key,
+        defaults={
+            "order": order,
+            "kind": kind,
+            "cause": f"{ctx.run_id}:{ctx.step}",
+            "recipient": order.email,
+            "subject": " ".join(render_to_string(f"emails/{kind.value}_subject.txt", context).split()),
+            "body": render_to_string(f"emails/{kind.value}_body.txt", context),
+            "html": render_to_string(f"emails/{kind.value}_body.html", context),
+        },
+    )
+    return {"message": message.key}
+
+
+def message_of(key: str) -> Message:
+    """What goes to the mailer under that key: to the letter what was written down."""
+    row = SentMessage.objects.get(key=key)
+    return Message(recipient=row.recipient, subject=row.subject, body=row.body, html=row.html)
+
+
+def note_sent(key: str, sent: Sent) -> None:
+    """It went out. Said twice, the first time counts."""
+    SentMessage.objects.filter(key=key).exclude(status=SentMessage.Status.SENT).update(
+        status=SentMessage.Status.SENT, email_id=sent.email_id, sent_at=timezone.now()
+    )
+
+
+def _context(order: Order, ctx: StepContext) -> dict[str, Any]:
+    """What the templates in templates/emails/ show, all of it ready to be read."""
+    parcel = ctx.results.get("create_shipment", {})
+    return {
+        "order_id": order.order_id,
+        "name": order.ship_name,
+        "line1": order.ship_line1,
+        "city": order.ship_city,
+        "postcode": order.ship_postcode,
+        "country": order.ship_country,
+        "lines": [
+            MailLine(
+                quantity=line.quantity,
+                sku=line.sku,
+                name=line.name,
+                total=format_money(line.line_total, order.currency),
+            )
+            for line in order.lines.order_by("id")
+        ],
+        "total": format_money(order.total_amount, order.currency),
+        "tracking_number": parcel.get("tracking_number", ""),
+        "estimated_delivery": parcel.get("estimated_delivery", ""),
+        "order_url": order_address(order.order_id),
+    }

@@ -1,0 +1,178 @@
+"""What people do to orders and stock. Keyword-only, each in one transaction, each said by whom."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from django.db import transaction
+from django.db.models import F
+from django.utils import timezone
+
+from orders.exceptions import (
+    FieldError,
+    HandOverRefused,
+    InvalidOrder,
+    InvalidStock,
+    OrderNotCancellable,
+)
+from orders.intake import Faults, check_order, clean_text, store_order
+from orders.models import Order, Shipment, StockItem, StockMovement
+from orders.order_processing import ORDER_SAGA, OrderProcessingSaga
+from orders.providers.inventory.local import ship_reserved
+from sagas import ActRefused, Direction, step_key
+from sagas import services as engine
+from sagas.selectors import SagaRun, find_run
+
+if TYPE_CHECKING:
+    from orders.models import ApiKey, User
+
+LONGEST_REASON = 500
+MAX_STOCK_CHANGE = 1_000_000
+
+
+@transaction.atomic
+def place_order(
+    *,
+    order_id: str | None = None,
+    user: User | None,
+    customer_ref: str,
+    items: Iterable[Mapping[str, Any]],
+    total_amount: Decimal | float | str | int | None = None,
+    currency: str,
+    email: str,
+    ship_name: str,
+    ship_line1: str,
+    ship_city: str,
+    ship_postcode: str,
+    ship_country: str,
+    card_token: str,
+    actor: str,
+    scenario: str = "",
+    api_key: ApiKey | None = None,
+) -> tuple[Order, bool]:
+    """Store the order and start its saga: both or neither. Returns the order, and whether it is new.
+
+    The same order under the same number is the one already placed. Raises InvalidOrder naming the fields, and
+    OrderConflict naming what differs if the number belongs to another order.
+    """
+    checked = check_order(
+        order_id=order_id,
+        customer_ref=customer_ref,
+        items=items,
+        total_amount=total_amount,
+        currency=currency,
+        email=email,
+        ship_name=ship_name,
+        ship_line1=ship_line1,
+        ship_city=ship_city,
+        ship_postcode=ship_postcode,
+        ship_country=ship_country,
+        card_token=card_token,
+    )
+    order, created = store_order(checked, user=user, api_key=api_key, actor=actor, scenario=scenario)
+    OrderProcessingSaga.for_order(order, actor=actor).start()  # on the ORM broker the queue's row commits with ours
+    return order, created
+
+
+@transaction.atomic
+def cancel_order(*, order_id: str, actor: str, reason: str) -> Order:
+    """Have everything that was done for the order undone. Twice is once.
+
+    Raises OrderNotCancellable, with the reason and the way out, and Order.DoesNotExist.
+    """
+    reason = checked_reason(reason)
+    order = _locked(order_id)
+    try:
+        engine.cancel(run_id=_run_of(order).pk, actor=actor, reason=reason)
+    except ActRefused as error:
+        raise OrderNotCancellable(order.order_id, error.reason) from error
+    # Closes the parcel to hand-over in the same moment in which the run turns back: exactly one of the two wins.
+    Shipment.objects.filter(order=order, status=Shipment.Status.CREATED).update(status=Shipment.Status.CANCELLING)
+    return order
+
+
+@transaction.atomic
+def hand_over(*, order_id: str, actor: str) -> Shipment:
+    """Note that the carrier has taken the parcel: the goods leave the stock, and cancelling is over. Twice is once.
+
+    Raises HandOverRefused with the reason, and Order.DoesNotExist.
+    """
+    order = _locked(order_id)
+    run = _run_of(order)
+    if run.turned_back_at is not None or run.cancel_requested_at is not None:
+        raise HandOverRefused(order.order_id, "the order is being undone, or has been")
+    shipment = Shipment.objects.filter(order=order).first()
+    if shipment is None:
+        raise HandOverRefused(order.order_id, "no parcel has been booked yet")
+    moved = Shipment.objects.filter(pk=shipment.pk, status=Shipment.Status.CREATED).update(
+        status=Shipment.Status.HANDED_OVER, handed_over_at=timezone.now()
+    )
+    shipment.refresh_from_db()
+    if not moved:
+        if shipment.status == Shipment.Status.HANDED_OVER:
+            return shipment
+        raise HandOverRefused(order.order_id, f"the parcel is {shipment.get_status_display()}")
+    ship_reserved(key=step_key(str(run.pk), "reserve_inventory", Direction.ACTION), actor=actor)
+    engine.signal(run_id=run.pk, name="handed_over", payload={"reference": shipment.reference}, actor=actor)
+    return shipment
+
+
+@transaction.atomic
+def receive_stock(*, sku: str, quantity: int, actor: str, reason: str) -> StockItem:
+    """Goods came in. Raises InvalidStock for a quantity below 1, and StockItem.DoesNotExist."""
+    if quantity < 1:
+        raise InvalidStock("quantity", "Goods that come in are at least 1 piece.")
+    return _change_stock(sku, StockMovement.Kind.RECEIVE, quantity, actor, reason)
+
+
+@transaction.atomic
+def correct_stock(*, sku: str, difference: int, actor: str, reason: str) -> StockItem:
+    """The count differs from the books by `difference` pieces. Raises InvalidStock, and StockItem.DoesNotExist."""
+    if difference == 0:
+        raise InvalidStock("quantity", "A correction changes the stock by at least 1 piece.")
+    return _change_stock(sku, StockMovement.Kind.CORRECT, difference, actor, reason)
+
+
+def checked_reason(reason: object) -> str:
+    """The reason, fit to be stored. Raises InvalidOrder."""
+    faults = Faults()
+    text = clean_text("reason", reason, faults, limit=LONGEST_REASON)
+    faults.stop()
+    return text
+
+
+def _change_stock(sku: str, kind: StockMovement.Kind, difference: int, actor: str, reason: str) -> StockItem:
+    reason = checked_reason(reason)
+    if abs(difference) > MAX_STOCK_CHANGE:
+        raise InvalidStock("quantity", f"At most {MAX_STOCK_CHANGE} pieces move at a time.")
+    stock = StockItem.objects.get(product__sku=sku)
+    # What is allocated is promised to somebody: no correction takes it away.
+    enough = StockItem.objects.filter(pk=stock.pk, allocated__lte=F("on_hand") + difference)
+    if not enough.update(on_hand=F("on_hand") + difference):
+        raise InvalidStock("quantity", f"{sku} would fall below what is reserved of it.")
+    stock.refresh_from_db()
+    StockMovement.objects.create(
+        stock=stock,
+        kind=kind,
+        delta_on_hand=difference,
+        delta_allocated=0,
+        on_hand_after=stock.on_hand,
+        allocated_after=stock.allocated,
+        actor=actor,
+        reason=reason,
+    )
+    return stock
+
+
+def _locked(order_id: str) -> Order:
+    """The order, locked until the transaction ends. On SQLite a transaction that writes is alone anyway."""
+    return Order.objects.select_for_update().get(order_id=order_id)
+
+
+def _run_of(order: Order) -> SagaRun:
+    run = find_run(saga=ORDER_SAGA.name, business_key=order.order_id)
+    if run is None:
+        raise InvalidOrder([FieldError(field="order_id", code="not_started", message="This order has no run.")])
+    return run
