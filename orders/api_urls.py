@@ -1,0 +1,45 @@
+"""The API's addresses, below /api/v1/."""
+
+from __future__ import annotations
+
+from django.urls import include, path, register_converter
+
+from orders import api, api_follow_up, api_schema
+from orders.intake import ORDER_ID
+
+
+class OrderIdConverter:
+    """What can be an order's number. Anything else is nobody's, and is not looked for."""
+
+    regex = ORDER_ID.pattern
+
+    def to_python(self, value: str) -> str:
+        return value
+
+    def to_url(self, value: str) -> str:
+        return value
+
+
+register_converter(OrderIdConverter, "api_order_id")
+
+urlpatterns = [
+    path("orders", api.OrderCollectionApi.as_view(), name="api-orders"),
+    path("orders/<api_order_id:order_id>", api.OrderDetailApi.as_view(), name="api-order"),
+    path(
+        "orders/<api_order_id:order_id>/cancellations",
+        api_follow_up.CancelApi.as_view(),
+        name="api-cancellations",
+    ),
+    path(
+        "orders/<api_order_id:order_id>/cancellations/<int:cancellation_id>",
+        api_follow_up.CancellationApi.as_view(),
+        name="api-cancellation",
+    ),
+    path("orders/<api_order_id:order_id>/events", api_follow_up.EventListApi.as_view(), name="api-order-events"),
+    path("", include("sagas.api_urls")),
+    path("schema", api_schema.SchemaApi.as_view(), name="schema"),
+    path("docs", api_schema.DocsApi.as_view(), name="docs"),
+    path("problems/<slug:slug>", api_schema.ProblemApi.as_view(), name="api-problem"),
+    path("", api_schema.NowhereApi.as_view()),
+    path("<path:rest>", api_schema.NowhereApi.as_view()),
+]

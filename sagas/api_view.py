@@ -1,0 +1,68 @@
+"""What every operation of the API has in common."""
+
+from __future__ import annotations
+
+import hashlib
+from http import HTTPStatus
+from typing import Any, ClassVar, cast
+
+from django.http import HttpRequest
+from django.utils.cache import patch_vary_headers
+from rest_framework.permissions import BasePermission
+from rest_framework.renderers import JSONRenderer
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.settings import api_settings
+from rest_framework.views import APIView
+
+
+class ApiView(APIView):
+    """One class an operation, or two where they share an address.
+
+    `scopes` says which scope a key needs for which method; the site's permission class asks for it.
+    """
+
+    scopes: ClassVar[dict[str, str]] = {}
+    act: ClassVar[str] = ""
+    """What a person needs leave for beyond being staff: retry, skip, resolve."""
+    metadata_class = None
+
+    def options(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Response:
+        """Which methods there are is in `Allow`, what they take in the OpenAPI document."""
+        return Response(status=HTTPStatus.NO_CONTENT)
+
+    def finalize_response(self, request: Request, response: Response, *args: Any, **kwargs: Any) -> Response:
+        """Nobody between us and the caller keeps an answer: orders are private, and change."""
+        final = super().finalize_response(request, response, *args, **kwargs)
+        final.headers.setdefault("Cache-Control", "no-store")
+        patch_vary_headers(final, ["Authorization", "Cookie"])
+        return final
+
+
+class IsStaff(BasePermission):
+    """Whoever works here. A customer gets a 403: that there are runs is no secret, whose they are is."""
+
+    message = "Only staff may see and act on runs."
+
+    def has_permission(self, request: Request, view: APIView) -> bool:
+        return request.user.is_staff
+
+
+class StaffView(ApiView):
+    """An operation for staff; what the site asks of everybody, it asks of them too."""
+
+    permission_classes = [*cast(list[type[BasePermission]], api_settings.DEFAULT_PERMISSION_CLASSES), IsStaff]
+
+
+def answer_with_tag(request: Request | HttpRequest, data: Any) -> Response:
+    """`data`, or a 304 if the caller has it already.
+
+    The tag is made of the answer itself. A version of the row would miss what changes beside it, a parcel handed
+    over for one, and nothing of the caller's goes in.
+    """
+    body = JSONRenderer().render(data)
+    tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+    known = [part.strip().removeprefix("W/") for part in request.headers.get("If-None-Match", "").split(",")]
+    if tag in known or "*" in known:
+        return Response(status=HTTPStatus.NOT_MODIFIED, headers={"ETag": tag})
+    return Response(data, headers={"ETag": tag})
