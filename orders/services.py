@@ -19,7 +19,7 @@ from orders.exceptions import (
 )
 from orders.intake import Faults, check_order, clean_text, store_order
 from orders.models import Order, Shipment, StockItem, StockMovement
-from orders.order_processing import ORDER_SAGA, OrderProcessingSaga
+from orders.order_processing import HANDED_OVER, ORDER_SAGA, OrderProcessingSaga
 from orders.providers.inventory.local import ship_reserved
 from sagas import ActRefused, Direction, step_key
 from sagas import services as engine
@@ -115,7 +115,7 @@ def hand_over(*, order_id: str, actor: str) -> Shipment:
             return shipment
         raise HandOverRefused(order.order_id, f"the parcel is {shipment.get_status_display()}")
     ship_reserved(key=step_key(str(run.pk), "reserve_inventory", Direction.ACTION), actor=actor)
-    engine.signal(run_id=run.pk, name="handed_over", payload={"reference": shipment.reference}, actor=actor)
+    engine.signal(run_id=run.pk, name=HANDED_OVER, payload={"reference": shipment.reference}, actor=actor)
     return shipment
 
 

@@ -142,8 +142,11 @@ class Step:
         return self.look_up if direction is Direction.ACTION else self.compensation_look_up
 
 
-Refusal = Callable[[Mapping[str, Any], Mapping[str, Mapping[str, Any]]], str]
-"""Given the run's input and results, why it can no longer be cancelled; an empty string: it can."""
+Refusal = Callable[[Mapping[str, Any], Mapping[str, Mapping[str, Any]], Mapping[str, Mapping[str, Any]]], str]
+"""Given the run's input, results and signals, why it can no longer be cancelled; an empty string: it can.
+
+Asked for every row of a list, so that it must know by these alone, without a query of its own.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)

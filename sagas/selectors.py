@@ -197,7 +197,7 @@ def _view(held: Held, now: datetime) -> RunView:
     can = acts.run
     if "cancel" in can and held.saga is not None and held.saga.refuse_cancel is not None:
         results = {s.name: s.result or {} for s in steps if s.state in (StepState.DONE, StepState.SKIPPED)}
-        refusal = held.saga.refuse_cancel(run.input, results)
+        refusal = held.saga.refuse_cancel(run.input, results, held.signals)
         if refusal:
             can = tuple(act for act in can if act != "cancel")
     view = RunView(
@@ -364,6 +364,7 @@ __all__ = [
     "STATUS_WORDS",
     "AttemptView",
     "RunView",
+    "SagaRun",
     "StepView",
     "counts",
     "find_run",

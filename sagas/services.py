@@ -94,7 +94,7 @@ def cancel_refusal(held: Held) -> str:
         return "its definition is not installed here"
     if held.saga.refuse_cancel is None:
         return ""
-    return held.saga.refuse_cancel(held.run.input, results_of(held))
+    return held.saga.refuse_cancel(held.run.input, results_of(held), held.signals)
 
 
 def results_of(held: Held) -> dict[str, Mapping[str, Any]]:

@@ -13,13 +13,16 @@ from django.conf import settings
 from django.db import transaction
 
 from orders.intake import check_order, store_order
-from orders.models import Order, Shipment
+from orders.models import Order
 from orders.money import quantize
 from orders.order_processing import actions, compensations
 from orders.order_processing.shapes import OrderInput
 from sagas import Kind, RetryPolicy, Saga, Step
 from sagas import services as engine
 from sagas.selectors import RunView, SagaRun, run_view
+
+HANDED_OVER = "handed_over"
+"""The signal by which a run learns that its parcel has left."""
 
 # Short first delays: most outages are over in a second. The caps and the counts come from settings.
 FORWARD = RetryPolicy(
@@ -35,12 +38,13 @@ PATIENT = RetryPolicy(
 )
 
 
-def refuse_cancel(input: Mapping[str, Any], results: Mapping[str, Mapping[str, Any]]) -> str:
+def refuse_cancel(
+    input: Mapping[str, Any],
+    results: Mapping[str, Mapping[str, Any]],
+    signals: Mapping[str, Mapping[str, Any]],
+) -> str:
     """Why an order can no longer be cancelled: only a parcel that has left stands in the way."""
-    if "create_shipment" not in results:
-        return ""
-    handed_over = Shipment.objects.filter(order__order_id=input["order_id"], status=Shipment.Status.HANDED_OVER)
-    if handed_over.exists():
+    if HANDED_OVER in signals:
         return "the parcel was handed over to the carrier; take the goods back as a return"
     return ""
 
