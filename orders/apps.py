@@ -20,15 +20,20 @@ class OrdersConfig(AppConfig):
 
 
 def make_roles(using: str, **kwargs: Any) -> None:
-    """The groups of agents and supervisors, who may look at everything in the admin. What else they may do is said
-    in orders/roles.py, by role."""
+    """The groups of agents and supervisors, who may look at everything in the admin; supervisors also keep the products.
+    What else they may do is said in orders/roles.py, by role."""
     from django.contrib.auth.models import Group, Permission
 
-    from orders.roles import GROUPS
+    from orders.roles import GROUPS, SUPERVISOR
 
     looking = Permission.objects.using(using).filter(
         content_type__app_label__in=["orders", "sagas", "django_q"], codename__startswith="view_"
     )
+    products = Permission.objects.using(using).filter(
+        content_type__app_label="orders", codename__in=["add_product", "change_product"]
+    )
     for name in GROUPS:
         group, _ = Group.objects.using(using).get_or_create(name=name)
         group.permissions.add(*looking)
+        if name == SUPERVISOR:
+            group.permissions.add(*products)

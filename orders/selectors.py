@@ -8,7 +8,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from django.db.models import OuterRef, QuerySet, Subquery
+from django.db.models import QuerySet
 
 from orders.models import (
     Order,
@@ -63,6 +63,8 @@ class OrderRow:
     status: str
     status_word: str
     step_line: str
+    failure_code: str
+    """Why it turned back; empty if it did not."""
     last_change: datetime
 
 
@@ -79,11 +81,6 @@ def orders_visible_to(user: Any) -> QuerySet[Order]:
 def in_status(orders: QuerySet[Order], *statuses: str) -> QuerySet[Order]:
     """Those whose run has one of `statuses`."""
     return orders.filter(run_id__in=SagaRun.objects.filter(status__in=statuses).values("pk"))
-
-
-def with_status(orders: QuerySet[Order]) -> QuerySet[Order]:
-    """Each with its run's status as `run_status`."""
-    return orders.annotate(run_status=Subquery(SagaRun.objects.filter(pk=OuterRef("run_id")).values("status")[:1]))
 
 
 def order_page(order_id: str, user: Any) -> OrderView:
@@ -117,13 +114,19 @@ def order_rows(orders: Iterable[Order]) -> list[OrderRow]:
 def _row(order: Order, view: RunView | None) -> OrderRow:
     if view is None:
         return OrderRow(
-            order=order, status="pending", status_word="Pending", step_line="", last_change=order.updated_at
+            order=order,
+            status="pending",
+            status_word="Pending",
+            step_line="",
+            failure_code="",
+            last_change=order.updated_at,
         )
     return OrderRow(
         order=order,
         status=view.run.status,
         status_word=view.status_word,
         step_line=step_line(view),
+        failure_code=view.run.failure_code,
         last_change=view.run.updated_at,
     )
 

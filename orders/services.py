@@ -100,22 +100,23 @@ def hand_over(*, order_id: str, actor: str) -> Shipment:
     Raises HandOverRefused with the reason, and Order.DoesNotExist.
     """
     order = _locked(order_id)
+    # First of all, because it takes hold of the run: from here on no cancellation comes in between.
+    is_first = engine.signal(run_id=_run_of(order).pk, name=HANDED_OVER, payload={}, actor=actor)
     run = _run_of(order)
+    shipment = Shipment.objects.filter(order=order).first()
     if run.turned_back_at is not None or run.cancel_requested_at is not None:
         raise HandOverRefused(order.order_id, "the order is being undone, or has been")
-    shipment = Shipment.objects.filter(order=order).first()
     if shipment is None:
         raise HandOverRefused(order.order_id, "no parcel has been booked yet")
+    if not is_first:
+        return shipment
     moved = Shipment.objects.filter(pk=shipment.pk, status=Shipment.Status.CREATED).update(
         status=Shipment.Status.HANDED_OVER, handed_over_at=timezone.now()
     )
-    shipment.refresh_from_db()
     if not moved:
-        if shipment.status == Shipment.Status.HANDED_OVER:
-            return shipment
         raise HandOverRefused(order.order_id, f"the parcel is {shipment.get_status_display()}")
     ship_reserved(key=step_key(str(run.pk), "reserve_inventory", Direction.ACTION), actor=actor)
-    engine.signal(run_id=run.pk, name=HANDED_OVER, payload={"reference": shipment.reference}, actor=actor)
+    shipment.refresh_from_db()
     return shipment
 
 
