@@ -207,7 +207,7 @@ class TestProbes:
     @pytest.mark.django_db
     def test_not_ready_with_a_migration_waiting(self, client: Client) -> None:
         recorder = MigrationRecorder(connection)
-        name = recorder.migration_qs.filter(app="sagas").order_by("name").last().name
+        name = recorder.migration_qs.filter(app="sagas").latest("name").name
         recorder.record_unapplied("sagas", name)
 
         answer = client.get("/readyz")
