@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from django.contrib import admin
 from django.contrib.auth.views import LoginView, LogoutView
-from django.urls import include, path
+from django.urls import include, path, re_path
 
 from config.health import livez, readyz
+from orders.api_schema import NowhereApi
 
 urlpatterns = [
     path("livez", livez, name="livez"),
@@ -15,6 +16,7 @@ urlpatterns = [
     path("accounts/login/", LoginView.as_view(redirect_authenticated_user=True), name="login"),
     path("accounts/logout/", LogoutView.as_view(), name="logout"),
     path("api/v1/", include("orders.api_urls")),  # the runs' operations, schema and docs among them
+    re_path(r"^api(?:/|$)", NowhereApi.as_view()),  # a program gets a problem, not a page
     path("runs/", include("sagas.urls")),
     path("", include("orders.urls")),
 ]
