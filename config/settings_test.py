@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from config import settings
 globals().update({name: getattr(settings, name) for name in dir(settings) if name.isupper()})
 
 VAR_DIR = Path(tempfile.mkdtemp(prefix="orders-tests-"))  # nothing a test writes lands in somebody's real files
+atexit.register(shutil.rmtree, VAR_DIR, ignore_errors=True)  # nor stays behind
 SECRET_KEY = "a secret for tests only"  # noqa: S105  (guards nothing)
 SITE_URL = "http://testserver"  # what Django's test client says it talks to
 ALLOWED_HOSTS = ["testserver", "127.0.0.1", "localhost"]  # the client's name, and a live server's

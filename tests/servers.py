@@ -220,6 +220,8 @@ def _await(name: str, process: subprocess.Popen[bytes], log: Path, is_ready: Cal
 
 def main(command: list[str]) -> int:
     """Run `command` with DATABASE_URL pointing to a PostgreSQL that lives as long as it does."""
+    # A plain SIGTERM would leave the server running with nobody to stop it.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     with postgres() as server:
         return subprocess.run(command, env={**os.environ, "DATABASE_URL": server.url}).returncode
 
