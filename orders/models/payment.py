@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any, NoReturn
+
 from django.db import models
 from django.db.models import F, Q
 
+from orders.exceptions import HistoryIsKept
 from orders.models.order import Order
 
 
@@ -59,6 +62,11 @@ class PaymentOperation(models.Model):
     class Meta:
         constraints = [
             models.CheckConstraint(condition=Q(amount__gt=0), name="orders_operation_amount_positive"),
+            # Money that moved can be shown to the gateway by its own number.
+            models.CheckConstraint(
+                condition=~Q(status="succeeded") | Q(kind="void") | ~Q(provider_id=""),
+                name="orders_operation_done_has_provider_id",
+            ),
         ]
         indexes = [
             # The search for a transaction's id.
@@ -67,3 +75,13 @@ class PaymentOperation(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind} {self.amount} {self.status}"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        # A void is the exception: a charge that turns up after all makes a refund of it.
+        done = PaymentOperation.objects.filter(pk=self.pk, status="succeeded").exclude(kind="void")
+        if not self._state.adding and done.exists():
+            raise HistoryIsKept(f"{self._meta.verbose_name} {self.key}")
+        super().save(*args, **kwargs)
+
+    def delete(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise HistoryIsKept(f"{self._meta.verbose_name} {self.key}")

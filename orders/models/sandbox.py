@@ -8,6 +8,8 @@ from __future__ import annotations
 from django.db import models
 from django.db.models import F, Q
 
+from orders.models.kept import KeptRow
+
 
 class SandboxCharge(models.Model):
     """A charge at the sandbox gateway; with `barred`, a charge that was called off before it came."""
@@ -33,7 +35,7 @@ class SandboxCharge(models.Model):
         return self.transaction_id
 
 
-class SandboxRefund(models.Model):
+class SandboxRefund(KeptRow):
     """A refund at the sandbox gateway."""
 
     key = models.CharField(max_length=200, unique=True)
@@ -70,7 +72,7 @@ class SandboxParcel(models.Model):
         return self.reference
 
 
-class SandboxMail(models.Model):
+class SandboxMail(KeptRow):
     """A mail that was handed to the mail server, by our key: what a mail server's log would say."""
 
     key = models.CharField(max_length=200, unique=True)
@@ -98,6 +100,7 @@ class FaultPlan(models.Model):
     class Kind(models.TextChoices):
         REFUSE = "refuse", "says no"
         UNAVAILABLE = "unavailable", "is away"
+        SLOW = "slow", "does it, after a while"
         LOSE_ANSWER = "lose_answer", "does it and loses the answer"
         SILENT = "silent", "does nothing and gives no answer"
 
@@ -106,6 +109,8 @@ class FaultPlan(models.Model):
     match = models.CharField(max_length=200, blank=True, default="")
     kind = models.CharField(max_length=12, choices=Kind.choices)
     code = models.CharField(max_length=100, blank=True, default="")
+    seconds = models.FloatField(default=0)
+    """How long a slow call takes longer."""
     remaining = models.PositiveIntegerField()
     fired = models.PositiveIntegerField(default=0)
     created_at = models.DateTimeField(auto_now_add=True)

@@ -17,10 +17,15 @@ from typing import Protocol
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """Pieces of one product."""
+    """Pieces of one product, at least one."""
 
     sku: str
     quantity: int
+
+    def __post_init__(self) -> None:
+        # A negative quantity, held, would give away what others hold.
+        if self.quantity < 1:
+            raise ValueError(f"A line is at least 1 piece; {self.sku} has {self.quantity}.")
 
 
 @dataclass(frozen=True, kw_only=True)

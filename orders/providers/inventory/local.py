@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django.db import transaction
-from django.db.models import F
+from django.db.models import F, QuerySet
 from django.utils import timezone
 
 from orders.models import Reservation, StockItem, StockMovement
@@ -28,7 +28,7 @@ class LocalInventory:
         for line in lines:
             wanted[line.sku] = wanted.get(line.sku, 0) + line.quantity
         try:
-            result = do_once(key, lambda: {"items": [_hold(sku, wanted[sku], key) for sku in sorted(wanted)]})
+            result = do_once(key, lambda: {"items": _hold_all(wanted, key)})
         except StepRefused as error:
             raise Declined(str(error), provider=PROVIDER, operation="reserve", code=error.code) from error
         return _reserved(result["items"])
@@ -47,19 +47,27 @@ class LocalInventory:
 @transaction.atomic
 def ship_reserved(*, key: str, actor: str) -> None:
     """The goods held under this key have left: they are neither on hand nor promised any more."""
-    for row in Reservation.objects.filter(key=key, status=Reservation.Status.HELD).order_by("stock_id"):
+    for row in _held(key):
         moved = Reservation.objects.filter(pk=row.pk, status=Reservation.Status.HELD)
         if moved.update(status=Reservation.Status.SHIPPED):
             _move(row.stock_id, StockMovement.Kind.SHIP, -row.quantity, -row.quantity, key, actor)
 
 
-def _hold(sku: str, quantity: int, key: str) -> dict[str, Any]:
+def _hold_all(wanted: Mapping[str, int], key: str) -> list[dict[str, Any]]:
+    stocks = dict(StockItem.objects.filter(product__sku__in=wanted).values_list("product__sku", "pk"))
+    for sku in wanted:
+        if sku not in stocks:
+            raise Declined(f"There is no stock of {sku}.", provider=PROVIDER, operation="reserve", code="unknown_sku")
+    # In the order of the stock's keys, here and in _held: two orders that share two products, each having locked the
+    # one that the other wants next, would otherwise wait for one another until the database kills one of them.
+    items = [_hold(stocks[sku], sku, wanted[sku], key) for sku in sorted(wanted, key=stocks.__getitem__)]
+    return sorted(items, key=lambda item: str(item["sku"]))
+
+
+def _hold(stock: int, sku: str, quantity: int, key: str) -> dict[str, Any]:
     """One conditional UPDATE decides: two buyers of the last piece cannot both pass it."""
-    free = StockItem.objects.filter(product__sku=sku, on_hand__gte=F("allocated") + quantity)
-    stock = StockItem.objects.filter(product__sku=sku).values_list("pk", flat=True).first()
-    if stock is None:
-        raise Declined(f"There is no stock of {sku}.", provider=PROVIDER, operation="reserve", code="unknown_sku")
-    if not free.filter(pk=stock).update(allocated=F("allocated") + quantity):
+    free = StockItem.objects.filter(pk=stock, allocated__lte=F("on_hand") - quantity)
+    if not free.update(allocated=F("allocated") + quantity):
         raise Declined(
             f"There are not {quantity} of {sku} in stock.",
             provider=PROVIDER,
@@ -75,18 +83,25 @@ def _hold(sku: str, quantity: int, key: str) -> dict[str, Any]:
 
 def _release_all(action_key: str, key: str) -> list[dict[str, Any]]:
     given_back = _rows(action_key, Reservation.Status.HELD)
-    for row in Reservation.objects.filter(key=action_key, status=Reservation.Status.HELD).order_by("stock_id"):
+    for row in _held(action_key):
         moved = Reservation.objects.filter(pk=row.pk, status=Reservation.Status.HELD)
         if moved.update(status=Reservation.Status.RELEASED, released_at=timezone.now()):
             _move(row.stock_id, StockMovement.Kind.RELEASE, 0, -row.quantity, key, "engine")
     return given_back
 
 
+def _held(key: str) -> QuerySet[Reservation]:
+    return Reservation.objects.filter(key=key, status=Reservation.Status.HELD).order_by("stock_id")
+
+
 def _rows(key: str, *statuses: Reservation.Status) -> list[dict[str, Any]]:
-    rows = Reservation.objects.filter(key=key, status__in=statuses).order_by("stock__product__sku")
+    rows = Reservation.objects.filter(key=key, status__in=statuses)
     return [
         {"sku": sku, "quantity": quantity, "reservation_id": reservation_id}
-        for sku, quantity, reservation_id in rows.values_list("stock__product__sku", "quantity", "reservation_id")
+        # Sorted here: a database sorts text by its own language's rules.
+        for sku, quantity, reservation_id in sorted(
+            rows.values_list("stock__product__sku", "quantity", "reservation_id")
+        )
     ]
 
 

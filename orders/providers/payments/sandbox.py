@@ -15,13 +15,13 @@ import secrets
 from decimal import Decimal
 
 from django.conf import settings
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError
 from django.db.models import F
 
 from orders.models import SandboxCharge, SandboxRefund
 from orders.providers.base import Charge, Refund
 from orders.providers.errors import Declined, OutcomeUnknown, ProviderError, Unavailable
-from orders.providers.mishaps import first_times
+from orders.providers.ledger import first_times, own_commit
 
 PROVIDER = "sandbox gateway"
 DECLINED = {
@@ -93,35 +93,37 @@ class SandboxGateway:
 
 def _book(amount: Decimal, currency: str, method: str, key: str, order_id: str) -> tuple[SandboxCharge, bool]:
     """The charge of that key, and whether it is new. Of two at once one finds the other's."""
-    return SandboxCharge.objects.get_or_create(
-        key=key,
-        defaults={
-            "transaction_id": f"TXN-{secrets.token_hex(6).upper()}",
-            "order_id": order_id,
-            "amount": amount,
-            "currency": currency,
-            "method": method,
-        },
-    )
+    with own_commit():
+        return SandboxCharge.objects.get_or_create(
+            key=key,
+            defaults={
+                "transaction_id": f"TXN-{secrets.token_hex(6).upper()}",
+                "order_id": order_id,
+                "amount": amount,
+                "currency": currency,
+                "method": method,
+            },
+        )
 
 
 def _bar_or_find(charge_key: str) -> SandboxCharge:
     """The charge of that key; if there is none, a row that turns it away should it still come."""
-    charge, _ = SandboxCharge.objects.get_or_create(
-        key=charge_key,
-        defaults={
-            "transaction_id": f"TXN-{secrets.token_hex(6).upper()}",
-            "amount": Decimal(0),
-            "currency": settings.SHOP_CURRENCY,
-            "barred": True,
-        },
-    )
+    with own_commit():
+        charge, _ = SandboxCharge.objects.get_or_create(
+            key=charge_key,
+            defaults={
+                "transaction_id": f"TXN-{secrets.token_hex(6).upper()}",
+                "amount": Decimal(0),
+                "currency": settings.SHOP_CURRENCY,
+                "barred": True,
+            },
+        )
     return charge
 
 
 def _give_back(charge: SandboxCharge, key: str) -> Refund:
     try:
-        with transaction.atomic():
+        with own_commit():
             # Never more than was charged, also when two different refunds come at once.
             whole = SandboxCharge.objects.filter(pk=charge.pk, refunded=0)
             if not whole.update(refunded=F("amount")):

@@ -18,7 +18,7 @@ from django.utils import timezone
 from orders.models import SandboxParcel
 from orders.providers.base import Address, Line, Parcel
 from orders.providers.errors import Declined, OutcomeUnknown, Unavailable
-from orders.providers.mishaps import first_times
+from orders.providers.ledger import first_times, own_commit
 
 PROVIDER = "sandbox carrier"
 DAYS = 3
@@ -39,15 +39,16 @@ class SandboxCarrier:
             )
         if address.postcode == "00001" and first_times(f"{PROVIDER}:{reference}:away", 2):
             raise Unavailable("The carrier is away (503).", provider=PROVIDER, operation="create_shipment")
-        parcel, is_new = SandboxParcel.objects.get_or_create(
-            reference=reference,
-            defaults={
-                "shipment_id": f"SHIP-{secrets.token_hex(5).upper()}",
-                "tracking_number": f"TRK-{secrets.token_hex(6).upper()}",
-                "estimated_delivery": timezone.localdate() + timedelta(days=DAYS),
-                "status": Status.HANDED_OVER if address.postcode == "00003" else Status.BOOKED,
-            },
-        )
+        with own_commit():
+            parcel, is_new = SandboxParcel.objects.get_or_create(
+                reference=reference,
+                defaults={
+                    "shipment_id": f"SHIP-{secrets.token_hex(5).upper()}",
+                    "tracking_number": f"TRK-{secrets.token_hex(6).upper()}",
+                    "estimated_delivery": timezone.localdate() + timedelta(days=DAYS),
+                    "status": Status.HANDED_OVER if address.postcode == "00003" else Status.BOOKED,
+                },
+            )
         if parcel.status == Status.CANCELLED:
             raise Declined(
                 "This parcel was called off.", provider=PROVIDER, operation="create_shipment", code="already_undone"
@@ -65,9 +66,10 @@ class SandboxCarrier:
 
     def cancel_shipment(self, *, reference: str, key: str) -> None:
         """Cancel, or turn a parcel away that has not come yet. Raises Declined (handed_over)."""
-        SandboxParcel.objects.get_or_create(reference=reference, defaults={"status": Status.CANCELLED})
-        SandboxParcel.objects.filter(reference=reference, status=Status.BOOKED).update(status=Status.CANCELLED)
-        parcel = SandboxParcel.objects.get(reference=reference)
+        with own_commit():
+            SandboxParcel.objects.get_or_create(reference=reference, defaults={"status": Status.CANCELLED})
+            SandboxParcel.objects.filter(reference=reference, status=Status.BOOKED).update(status=Status.CANCELLED)
+            parcel = SandboxParcel.objects.get(reference=reference)
         if parcel.status == Status.HANDED_OVER:
             raise Declined(
                 f"{parcel.shipment_id} is on its way already.",
