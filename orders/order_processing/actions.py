@@ -136,11 +136,22 @@ def create_shipment(ctx: StepContext) -> ShipmentResult:
         parcel_books.note_failure(reference, error)
         raise
     if not parcel_books.note_booked(reference, parcel):
-        # The cancellation looked before the carrier had this parcel: take it back under the undo's own key.
-        with as_outcomes():
-            get_shipping().cancel_shipment(reference=reference, key=_undo_key(ctx))
+        # The cancellation looked before the carrier had this parcel, and nobody will come for it again.
+        _call_off(ctx, reference, parcel)
         raise StepRefused("The shipment was cancelled before it was booked.", code="already_undone")
     return _booked(parcel)
+
+
+def _call_off(ctx: StepContext, reference: str, parcel: Parcel) -> None:
+    """Cancel under the key that the compensation would use."""
+    try:
+        with as_outcomes():
+            get_shipping().cancel_shipment(reference=reference, key=_undo_key(ctx))
+    except StepError as error:
+        raise StepUnknown(
+            f"Booked {parcel.shipment_id}, and calling it off failed: {error}", code="call_off_failed"
+        ) from error
+    parcel_books.note_cancelled(reference)
 
 
 def look_up_shipment(ctx: StepContext) -> ShipmentResult | None:

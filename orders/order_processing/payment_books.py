@@ -70,7 +70,7 @@ def note_charge(operation: PaymentOperation, *, amount: Decimal, transaction_id:
 def note_refund(operation: PaymentOperation, *, amount: Decimal, refund_id: str) -> None:
     """The money went back. Said twice, it is counted once."""
     with transaction.atomic():
-        if _succeed(operation, amount, refund_id):
+        if _succeed(operation, amount, refund_id) or _succeed_late(operation, amount, refund_id):
             Payment.objects.filter(pk=operation.payment_id).update(refunded=F("refunded") + amount)
 
 
@@ -108,6 +108,16 @@ def _succeed(operation: PaymentOperation, amount: Decimal, provider_id: str) -> 
             updated_at=timezone.now(),
         )
     )
+
+
+def _succeed_late(undo: PaymentOperation, amount: Decimal, refund_id: str) -> bool:
+    """The undo was closed as "nothing to refund", and money came and went after all: that gets a row of its own."""
+    if not PaymentOperation.objects.filter(pk=undo.pk, kind=VOID).exists():
+        return False
+    late, _ = PaymentOperation.objects.get_or_create(
+        key=f"{undo.key}:late", defaults={"payment_id": undo.payment_id, "kind": REFUND, "amount": amount}
+    )
+    return _succeed(late, amount, refund_id)
 
 
 def _not_done(operation: PaymentOperation) -> models.QuerySet[PaymentOperation]:
