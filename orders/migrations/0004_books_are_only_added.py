@@ -14,7 +14,7 @@ from django.db.migrations.state import StateApps
 KEPT = (
     ("orders_movement_stays", "orders_stockmovement", ""),
     ("orders_ended_reservation_stays", "orders_reservation", "OLD.status <> 'held'"),
-    ("orders_done_operation_stays", "orders_paymentoperation", "OLD.status = 'succeeded' AND OLD.kind <> 'void'"),
+    ("orders_done_operation_stays", "orders_paymentoperation", "OLD.status = 'succeeded'"),
     ("orders_sent_message_stays", "orders_sentmessage", "OLD.status = 'sent'"),
     ("orders_sandbox_refund_stays", "orders_sandboxrefund", ""),
     ("orders_sandbox_mail_stays", "orders_sandboxmail", ""),

@@ -77,9 +77,7 @@ class PaymentOperation(models.Model):
         return f"{self.kind} {self.amount} {self.status}"
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        # A void is the exception: a charge that turns up after all makes a refund of it.
-        done = PaymentOperation.objects.filter(pk=self.pk, status="succeeded").exclude(kind="void")
-        if not self._state.adding and done.exists():
+        if not self._state.adding and PaymentOperation.objects.filter(pk=self.pk, status="succeeded").exists():
             raise HistoryIsKept(f"{self._meta.verbose_name} {self.key}")
         super().save(*args, **kwargs)
 
