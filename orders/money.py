@@ -22,6 +22,8 @@ for _digits, _codes in (
 ):
     DECIMALS.update(dict.fromkeys(_codes.split(), _digits))
 
+WHOLE_DIGITS = 11  # before the point: the database keeps 14 in all, three of them after it
+
 
 def exponent(currency: str) -> int:
     """How many digits stand after the point. Raises InvalidMoney for a currency that ISO 4217 does not have."""
@@ -49,12 +51,12 @@ def to_decimal(value: str | int | float | Decimal, currency: str) -> Decimal:
         raise InvalidMoney("An amount is a finite number.")
     if amount < 0:
         raise InvalidMoney("An amount cannot be negative.")
-    if amount.adjusted() > 12:
+    if amount.adjusted() >= WHOLE_DIGITS:
         raise InvalidMoney("This amount is larger than any that is taken.")
-    exact = amount.normalize()
-    if isinstance(exact.as_tuple().exponent, int) and -int(exact.as_tuple().exponent) > digits:
+    exact = quantize(amount.copy_abs(), currency)  # there is a negative zero, too
+    if exact != amount:
         raise InvalidMoney(f"{currency} has {digits} digits after the point; {str(value)[:40]} has more.")
-    return quantize(amount, currency)
+    return exact
 
 
 def format_money(amount: Decimal, currency: str) -> str:
