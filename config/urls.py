@@ -7,6 +7,7 @@ from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import include, path, re_path
 
 from config.health import livez, readyz
+from sagas.views import health
 from orders.api_schema import NowhereApi
 
 urlpatterns = [
@@ -17,6 +18,7 @@ urlpatterns = [
     path("accounts/logout/", LogoutView.as_view(), name="logout"),
     path("api/v1/", include("orders.api_urls")),  # the runs' operations, schema and docs among them
     re_path(r"^api(?:/|$)", NowhereApi.as_view()),  # a program gets a problem, not a page
+    path("health/", health, name="health"),
     path("runs/", include("sagas.urls")),
     path("", include("orders.urls")),
 ]

@@ -13,6 +13,7 @@ GROUPS = (AGENT, SUPERVISOR)
 class Act(StrEnum):
     """What a role may do beyond looking."""
 
+    SEE_RUNS = "see_runs"
     CANCEL = "cancel"
     RETRY = "retry"
     SKIP = "skip"
@@ -22,7 +23,7 @@ class Act(StrEnum):
     STOCK = "stock"
 
 
-AGENT_ACTS = frozenset({Act.CANCEL, Act.RETRY})
+AGENT_ACTS = frozenset({Act.SEE_RUNS, Act.CANCEL, Act.RETRY})
 SUPERVISOR_ACTS = frozenset(Act)
 
 

@@ -8,13 +8,14 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
 from orders.models import (
     Order,
     OrderLine,
     Payment,
     PaymentOperation,
+    Product,
     Reservation,
     SentMessage,
     Shipment,
@@ -76,6 +77,39 @@ def orders_visible_to(user: Any) -> QuerySet[Order]:
     if not getattr(user, "is_authenticated", False):
         return orders.none()
     return orders.filter(user=user)
+
+
+def products_for_sale() -> list[Product]:
+    """What can be ordered, with its stock."""
+    return list(Product.objects.filter(is_active=True, stock__isnull=False).select_related("stock").order_by("sku"))
+
+
+def older_than(orders: QuerySet[Order], order_id: str) -> QuerySet[Order]:
+    """Those placed before that one; an unknown number is no limit."""
+    edge = Order.objects.filter(order_id=order_id).first()
+    if edge is None:
+        return orders
+    return orders.filter(Q(placed_at__lt=edge.placed_at) | Q(placed_at=edge.placed_at, pk__lt=edge.pk))
+
+
+def find_by_any_id(orders: QuerySet[Order], text: str) -> list[Order]:
+    """Of `orders`, those that `text` names: by number, customer, address or any provider's id; the newest 100."""
+    keys = Reservation.objects.filter(reservation_id=text).values_list("key", flat=True)
+    runs = [key.partition(":")[0] for key in keys]
+    # One look per index: a single OR over the joins would use none of them.
+    found: set[int] = set()
+    for condition in (
+        Q(order_id=text),
+        Q(customer_ref=text),
+        Q(email__iexact=text),
+        Q(payment__operations__provider_id=text),
+        Q(shipment__shipment_id=text),
+        Q(shipment__tracking_number=text),
+        Q(messages__email_id=text),
+        Q(run_id__in=runs),
+    ):
+        found.update(orders.filter(condition).values_list("pk", flat=True)[:100])
+    return list(orders.filter(pk__in=found)[:100])
 
 
 def in_status(orders: QuerySet[Order], *statuses: str) -> QuerySet[Order]:

@@ -11,9 +11,10 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.safestring import SafeString
 
 from sagas import services
-from sagas.admin_tools import ReadOnlyAdmin, admin_link, ask_reason, list_link, may, page_link
+from sagas.admin_tools import ReadOnlyAdmin, admin_link, ask_reason, list_link, page_link
 from sagas.exceptions import ActRefused
 from sagas.models import Barrier, RunEvent, SagaRun, Signal, StepRecord
+from sagas.permissions import may
 from sagas.selectors import run_view
 from sagas.states import Direction
 
@@ -67,7 +68,7 @@ class SagaRunAdmin(ReadOnlyAdmin):
 
     @admin.display(description="page")
     def page(self, run: SagaRun) -> SafeString | str:
-        return page_link("saga_run", run.pk, "Open the run's page")
+        return page_link("run_detail", run.pk, "Open the run's page")
 
     @admin.display(description="started for")
     def subject(self, run: SagaRun) -> SafeString | str:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from django import forms
-from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.db.models import Model, QuerySet
@@ -14,19 +13,10 @@ from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import NoReverseMatch, reverse
 from django.utils.html import format_html
-from django.utils.module_loading import import_string
 from django.utils.safestring import SafeString
 
 NONE = "–"
 LONGEST_REASON = 500
-
-
-def may(request: HttpRequest, act: str) -> bool:
-    """Whether whoever asks may do `act` to runs: the site's own rule, or superusers where it has none."""
-    rule = getattr(settings, "SAGA_MAY_ACT", "")
-    if rule:
-        return bool(import_string(rule)(request.user, act))
-    return bool(request.user.is_active and getattr(request.user, "is_superuser", False))
 
 
 class ReadOnlyAdmin(admin.ModelAdmin[Any]):

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, TypeVar
 
 from asgiref.sync import sync_to_async
@@ -122,7 +123,7 @@ class Driver:
                 run = await self._db(lambda: SagaRun.objects.get(pk=run_id))
                 if RunStatus(run.status) in ENDED or run.status == RunStatus.NEEDS_ATTENTION.value:
                     return run
-                wait = await self._db(lambda run=run: self._wait_of(run))
+                wait = await self._db(partial(self._wait_of, run))
                 if wait is None or (patience is not None and wait > patience):
                     return run
                 await asyncio.sleep(max(wait.total_seconds(), 0.02))

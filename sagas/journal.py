@@ -148,9 +148,8 @@ def due(now: datetime) -> QuerySet[SagaRun]:
 
 def next_due() -> datetime | None:
     """The earliest moment at which an unheld run is due; None if none is."""
-    return SagaRun.objects.filter(lease_until__isnull=True, due_at__isnull=False).aggregate(at=models.Min("due_at"))[
-        "at"
-    ]
+    waiting = SagaRun.objects.filter(lease_until__isnull=True, due_at__isnull=False)
+    return waiting.order_by("due_at").values_list("due_at", flat=True).first()
 
 
 def locked(runs: QuerySet[SagaRun], *, skip: bool = False) -> QuerySet[SagaRun]:

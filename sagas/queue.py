@@ -87,3 +87,8 @@ def stalled(*, longer_than: timedelta) -> bool:
         return False
     last = StepRecord.objects.exclude(worker="").order_by("-id").values_list("started_at", flat=True).first()
     return last is None or last < since
+
+
+def backlog() -> int | None:
+    """How many wake-ups lie in the ORM broker; None: another broker, which is not asked."""
+    return OrmQ.objects.count() if rings_in_transaction() else None

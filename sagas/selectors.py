@@ -133,6 +133,18 @@ def runs_needing_attention() -> QuerySet[SagaRun]:
     return SagaRun.objects.filter(status=RunStatus.NEEDS_ATTENTION.value).order_by("updated_at")
 
 
+def newest_runs(status: str = "", before: str = "") -> QuerySet[SagaRun]:
+    """Runs in that status, or all, newest first; `before`: only those older than that run. An unknown id is no limit."""
+    runs = SagaRun.objects.order_by("-created_at", "-id")
+    if status:
+        runs = runs.filter(status=status)
+    try:
+        edge = SagaRun.objects.filter(pk=UUID(before)).first() if before else None
+    except ValueError:
+        edge = None
+    return runs.filter(created_at__lt=edge.created_at) if edge is not None else runs
+
+
 def counts() -> dict[str, int]:
     """Runs by status; a status nobody is in counts 0."""
     found = dict(SagaRun.objects.order_by().values_list("status").annotate(count=Count("id")))

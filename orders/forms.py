@@ -1,0 +1,144 @@
+"""The order form: reads what was typed, and hands it on as it came. What an order must be is checked in intake.py."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.http import QueryDict
+
+from orders.exceptions import FieldError, InvalidOrder
+from orders.intake import new_order_id
+
+TEXTS = ("email", "ship_name", "ship_line1", "ship_city", "ship_postcode", "ship_country", "card_token")
+LABELS = {
+    "items": "Items",
+    "email": "E-mail",
+    "ship_name": "Name",
+    "ship_line1": "Street",
+    "ship_city": "City",
+    "ship_postcode": "Postcode",
+    "ship_country": "Country",
+    "card_token": "Card",
+    "total_amount": "Total",
+    "order_id": "Order number",
+    "user_id": "Customer",
+}
+AUTOCOMPLETE = {
+    "email": "email",
+    "ship_name": "name",
+    "ship_line1": "address-line1",
+    "ship_city": "address-level2",
+    "ship_postcode": "postal-code",
+    "ship_country": "country",
+    "card_token": "off",
+}
+HINTS = {
+    "ship_country": "Two letters, for example DE.",
+    "card_token": "The gateway's token, for example tok_visa. Never a card's number.",
+}
+LINE = re.compile(r"line-(\d{1,3})-sku")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FormLine:
+    """A line as it was typed."""
+
+    number: int
+    sku: str
+    quantity: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class FormField:
+    """A text field as the page shows it."""
+
+    name: str
+    label: str
+    value: str
+    autocomplete: str
+    hint: str
+    fault: str
+
+
+@dataclass(kw_only=True)
+class OrderForm:
+    """What the page shows: values, lines and faults by field."""
+
+    order_id: str
+    values: dict[str, str]
+    lines: list[FormLine]
+    scenario: str = ""
+    shown_total: str = ""
+    faults: list[FieldError] = field(default_factory=list)
+
+    @classmethod
+    def blank(cls, defaults: Mapping[str, str]) -> OrderForm:
+        """A fresh form. Its number makes a double click one order."""
+        return cls(
+            order_id=new_order_id(),
+            values={name: defaults.get(name, "") for name in TEXTS},
+            lines=[FormLine(number=0, sku="", quantity="1")],
+        )
+
+    @classmethod
+    def typed(cls, data: QueryDict) -> OrderForm:
+        """The form as it was sent."""
+        numbers = sorted(int(match[1]) for name in data if (match := LINE.fullmatch(name)))
+        lines = [
+            FormLine(number=n, sku=data.get(f"line-{n}-sku", ""), quantity=data.get(f"line-{n}-quantity", ""))
+            for n in numbers
+        ]
+        return cls(
+            order_id=data.get("order_id", ""),
+            values={name: data.get(name, "") for name in TEXTS},
+            lines=lines or [FormLine(number=0, sku="", quantity="1")],
+            scenario=data.get("scenario", ""),
+            shown_total=data.get("shown_total", ""),
+        )
+
+    def items(self) -> list[dict[str, Any]]:
+        """The lines that say something, as place_order takes them; a quantity that is no number stays text."""
+        filled = [line for line in self.lines if line.sku and line.quantity.strip()]
+        return [{"sku": line.sku, "quantity": _number(line.quantity)} for line in filled]
+
+    def take_faults(self, error: InvalidOrder) -> None:
+        """Keep what was wrong, so that the page can say it beside each field."""
+        self.faults = list(error.errors)
+
+    def fault_of(self, name: str) -> str:
+        """What is wrong with a field, in words."""
+        return " ".join(fault.message for fault in self.faults if fault.field.partition(".")[0] == name)
+
+    def item_fault(self) -> str:
+        """What is wrong with the lines, in words."""
+        return self.fault_of("items")
+
+    def fields(self) -> list[FormField]:
+        """The text fields as the page shows them."""
+        return [
+            FormField(
+                name=name,
+                label=LABELS[name],
+                value=self.values[name],
+                autocomplete=AUTOCOMPLETE[name],
+                hint=HINTS.get(name, ""),
+                fault=self.fault_of(name),
+            )
+            for name in TEXTS
+        ]
+
+    def summary(self) -> list[tuple[str, str, str]]:
+        """(field's id on the page, its label, what is wrong), in the order found."""
+        return [
+            (f"id_{name}", LABELS.get(name, name), fault.message)
+            for fault in self.faults
+            for name in [fault.field.partition(".")[0]]
+        ]
+
+
+def _number(text: str) -> int | str:
+    stripped = text.strip()
+    return int(stripped) if re.fullmatch(r"-?[0-9]{1,20}", stripped) else stripped

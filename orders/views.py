@@ -1,0 +1,257 @@
+"""The shop's pages: translate a request, call a service or a selector, render."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, cast
+from urllib.parse import urlencode
+
+from django.conf import settings
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotModified
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.utils import timezone
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+
+from orders import selectors
+from orders.demo import BY_NAME, SCENARIOS, order_fields
+from orders.exceptions import HandOverRefused, InvalidOrder, OrderConflict, OrderNotCancellable
+from orders.forms import OrderForm
+from orders.models import Order, User
+from orders.money import format_money
+from orders.roles import SUPERVISOR_ACTS, Act, actor_of, can, is_agent
+from orders.selectors import OrderView
+from orders.services import cancel_order, hand_over, place_order
+from sagas.states import RunStatus
+
+PAGE = 25
+VIEWS = (
+    ("", "All", ()),
+    ("in_progress", "In progress", ("pending", "running", "retrying", "compensating")),
+    ("retrying", "Retrying", ("retrying",)),
+    ("needs_attention", "Needs attention", ("needs_attention",)),
+    ("completed", "Completed", ("completed",)),
+    ("undone", "Undone", ("compensated", "abandoned")),
+)
+STATES = {name: statuses for name, _, statuses in VIEWS}
+
+
+@require_GET
+@login_required
+def order_list(request: HttpRequest) -> HttpResponse:
+    """orders/order_list.html: newest first, filtered by the address alone."""
+    state, query = request.GET.get("state", ""), request.GET.get("q", "").strip()[:200]
+    customer = request.GET.get("customer", "").strip()[:100]
+    orders = selectors.orders_visible_to(request.user)
+    if query:
+        found = selectors.find_by_any_id(orders, query)
+        if len(found) == 1 and not (state or customer):
+            return redirect("order_detail", found[0].order_id)
+        orders = orders.filter(pk__in=[order.pk for order in found])
+    if STATES.get(state):
+        orders = selectors.in_status(orders, *STATES[state])
+    if customer and is_agent(request.user):
+        orders = orders.filter(customer_ref=customer)
+    before = request.GET.get("before", "")
+    if before:
+        orders = selectors.older_than(orders, before)
+    page = list(orders[: PAGE + 1])
+    rows = selectors.order_rows(page[:PAGE])
+    kept = {name: value for name, value in (("state", state), ("q", query), ("customer", customer)) if value}
+    context = {
+        "section": "orders",
+        "rows": rows,
+        "views": [(name, label, name == state, _with(kept, state=name)) for name, label, _ in VIEWS],
+        "chips": [(name, value, _with(kept, **{name: ""})) for name, value in kept.items() if name != "state"],
+        "state": state,
+        "query": query,
+        "customer": customer,
+        "older": _with(kept, before=page[PAGE - 1].order_id) if len(page) > PAGE else "",
+        "newest": _with(kept) if before else "",
+        "now": timezone.now(),
+        "live_address": request.get_full_path(),
+    }
+    if request.headers.get("X-Live"):
+        return _fragment(request, "orders/_rows.html", context)
+    return render(request, "orders/order_list.html", context)
+
+
+@never_cache
+@require_GET
+@login_required
+def order_detail(request: HttpRequest, order_id: str) -> HttpResponse:
+    """orders/order_detail.html: the order, its steps and undos, its money, parcel and mail."""
+    return render(request, "orders/order_detail.html", _detail(request, order_id))
+
+
+@require_GET
+@login_required
+def order_live(request: HttpRequest, order_id: str) -> HttpResponse:
+    """orders/_order.html, or 304 while nothing has changed."""
+    return _fragment(request, "orders/_order.html", _detail(request, order_id))
+
+
+@require_http_methods(["GET", "POST"])
+@login_required
+def order_cancel(request: HttpRequest, order_id: str) -> HttpResponse:
+    """orders/order_cancel.html: what a cancellation will do, then does it."""
+    view = _order(request, order_id)
+    if not _may_cancel(request, view.order):
+        raise Http404
+    if request.method == "POST":
+        try:
+            cancel_order(order_id=order_id, actor=actor_of(request.user), reason=request.POST.get("reason", ""))
+        except OrderNotCancellable as error:
+            messages.error(request, str(error))
+        except InvalidOrder as error:
+            context = {"view": view, "fault": error.errors[0].message, "section": "orders", "plan": _undo_plan(view)}
+            return render(request, "orders/order_cancel.html", context, status=400)
+        else:
+            messages.success(request, "The cancellation is under way: everything that was done is being undone.")
+        return redirect("order_detail", order_id)
+    return render(request, "orders/order_cancel.html", {"view": view, "section": "orders", "plan": _undo_plan(view)})
+
+
+@require_POST
+@login_required
+def order_hand_over(request: HttpRequest, order_id: str) -> HttpResponse:
+    """Note that the carrier has taken the parcel."""
+    _order(request, order_id)
+    if not can(request.user, Act.HAND_OVER):
+        raise Http404
+    try:
+        hand_over(order_id=order_id, actor=actor_of(request.user))
+    except HandOverRefused as error:
+        messages.error(request, str(error))
+    else:
+        messages.success(request, "The parcel is noted as handed over. From now on it can only come back as a return.")
+    return redirect("order_detail", order_id)
+
+
+@require_http_methods(["GET", "POST"])
+@login_required
+def order_new(request: HttpRequest) -> HttpResponse:
+    """orders/order_form.html: place an order, in demo mode with a scenario to watch."""
+    if request.method == "GET":
+        return _form(request, OrderForm.blank(_defaults(request)))
+    form = OrderForm.typed(request.POST)
+    scenario = BY_NAME.get(form.scenario) if settings.DEMO else None
+    fields: dict[str, Any] = {**form.values, "items": form.items(), "scenario": "", "currency": settings.SHOP_CURRENCY}
+    fields["total_amount"] = form.shown_total or None
+    if scenario is not None:
+        fields |= order_fields(scenario)
+        fields["total_amount"] = None
+    fields["customer_ref"] = request.user.get_username()
+    try:
+        order, created = place_order(
+            order_id=form.order_id, user=cast(User, request.user), actor=actor_of(request.user), **fields
+        )
+    except InvalidOrder as error:
+        form.take_faults(error)
+        return _form(request, form, status=400)
+    except OrderConflict:
+        messages.error(request, f"Order {form.order_id} was placed already, with other contents. Here is a new form.")
+        return redirect("order_new")
+    if not created:
+        messages.info(request, "This order was placed already: here it is.")
+    return redirect("order_detail", order.order_id)
+
+
+def _form(request: HttpRequest, form: OrderForm, *, status: int = 200) -> HttpResponse:
+    context = {
+        "section": "new",
+        "form": form,
+        "products": selectors.products_for_sale(),
+        "scenarios": [s for s in SCENARIOS if not s.cancel_when_completed] if settings.DEMO else [],
+        "currency": settings.SHOP_CURRENCY,
+    }
+    return render(request, "orders/order_form.html", context, status=status)
+
+
+def _defaults(request: HttpRequest) -> dict[str, str]:
+    """In a demo the address is filled in, so that an order is two clicks away."""
+    user = request.user
+    known = {"email": getattr(user, "email", ""), "ship_name": user.get_full_name()}  # type: ignore[union-attr]
+    return {**settings.ORDER_DEFAULTS, **{k: v for k, v in known.items() if v}} if settings.DEMO else known
+
+
+def _order(request: HttpRequest, order_id: str) -> OrderView:
+    try:
+        return selectors.order_page(order_id, request.user)
+    except Order.DoesNotExist:
+        raise Http404 from None
+
+
+def _may_cancel(request: HttpRequest, order: Order) -> bool:
+    return can(request.user, Act.CANCEL) or order.user_id == request.user.pk
+
+
+def _detail(request: HttpRequest, order_id: str) -> dict[str, Any]:
+    view = _order(request, order_id)
+    run = view.run
+    ended = run is not None and RunStatus(run.run.status) in (
+        RunStatus.COMPLETED,
+        RunStatus.COMPENSATED,
+        RunStatus.ABANDONED,
+    )
+    return {
+        "section": "orders",
+        "view": view,
+        "ended": ended,
+        "may": frozenset(act.value for act in SUPERVISOR_ACTS if can(request.user, act)),
+        "may_cancel": run is not None and "cancel" in run.can and _may_cancel(request, view.order),
+        "staff": is_agent(request.user),
+        "back": reverse("order_detail", args=[order_id]),
+        "live_address": reverse("order_live", args=[order_id]),
+        "history": list(reversed(run.events)) if run is not None else [],
+        "now": timezone.now(),
+    }
+
+
+def _undo_plan(view: OrderView) -> list[tuple[str, str]]:
+    """(undo, what it will do), in the order in which it will happen."""
+    if view.run is None:
+        return []
+    money = format_money(view.money.held, view.money.currency)
+    pieces = sum(reservation.quantity for reservation in view.reservations)
+    words = {
+        "send_confirmation_email": "the customer is told by mail",
+        "create_shipment": f"parcel {view.shipment.tracking_number} is called back" if view.shipment else "",
+        "process_payment": f"{money} goes back to the card",
+        "reserve_inventory": f"{pieces} pieces go back on the shelf",
+    }
+    done = [step for step in view.run.steps if step.state in ("done", "running", "retrying", "unknown")]
+    return [(step.undo_title, words.get(step.name, "")) for step in reversed(done)]
+
+
+def _with(kept: dict[str, str], **changes: str) -> str:
+    """The list's address with some of its filters changed."""
+    query = urlencode({name: value for name, value in {**kept, **changes}.items() if value})
+    return reverse("order_list") + (f"?{query}" if query else "")
+
+
+def _fragment(request: HttpRequest, template: str, context: dict[str, Any]) -> HttpResponse:
+    """A part of a page with a tag of what it is made from; 304 if the reader has just that."""
+    tag = _tag(context)
+    if request.headers.get("If-None-Match") == tag:
+        return HttpResponseNotModified(headers={"ETag": tag})
+    response = render(request, template, context)
+    response.headers |= {"ETag": tag, "Cache-Control": "private, no-cache"}  # type: ignore[operator]
+    return response
+
+
+def _tag(context: dict[str, Any]) -> str:
+    """Made from the rows' versions, never from whoever looks."""
+    view: OrderView | None = context.get("view")
+    if view is not None:
+        parts: list[Any] = [view.order.updated_at, view.shipment.status if view.shipment is not None else ""]
+        parts += [view.run.run.updated_at, view.run.run.fence] if view.run is not None else []
+        parts += [operation.updated_at for operation in view.money.operations]
+        parts += [message.status for message in view.messages]
+        parts += [len(step.attempts) + len(step.undo_attempts) for step in (view.run.steps if view.run else [])]
+    else:
+        parts = [(row.order.pk, row.last_change, row.status) for row in context["rows"]]
+    return f'"{hashlib.sha256(repr(parts).encode()).hexdigest()[:20]}"'

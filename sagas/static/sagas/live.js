@@ -1,0 +1,112 @@
+// Keeps a part of the page up to date: an element with data-live names the address of its own contents.
+// Unchanged contents answer 304. It stops at an end, rests in a hidden tab, and slows down on errors.
+"use strict";
+(() => {
+  const region = document.getElementById("live-region");
+  const announce = (text) => { if (region && text && region.textContent !== text) region.textContent = text; };
+
+  const keepOpen = (part) => [...part.querySelectorAll("details[open][id]")].map((d) => d.id);
+
+  function swap(part, html) {
+    const open = keepOpen(part);
+    const focused = document.activeElement;
+    const focusKey = part.contains(focused) ? focused.closest("[id]")?.id : null;
+    const fresh = new DOMParser().parseFromString(html, "text/html");
+    part.replaceChildren(...fresh.body.childNodes);
+    for (const id of open) document.getElementById(id)?.setAttribute("open", "");
+    if (focusKey) {
+      const again = document.getElementById(focusKey);
+      (again?.querySelector("summary") ?? again)?.focus({ preventScroll: true });
+    }
+  }
+
+  function watch(part) {
+    const every = Number(part.dataset.every || 2000);
+    let tag = part.dataset.tag || "";
+    let wait = every;
+    const toggle = document.querySelector("[data-live-switch]");
+    async function look() {
+      if (!document.hidden && !(toggle && !toggle.checked)) {
+        try {
+          const answer = await fetch(part.dataset.live, {
+            headers: { ...(tag ? { "If-None-Match": tag } : {}), "X-Live": "1" },
+            credentials: "same-origin",
+          });
+          if (answer.redirected) { location.reload(); return; }
+          if (answer.status === 200) {
+            swap(part, await answer.text());
+            tag = answer.headers.get("ETag") || "";
+            const say = part.querySelector("[data-announce]")?.dataset.announce;
+            announce(say);
+            const title = part.querySelector("[data-title]")?.dataset.title;
+            if (title) document.title = title;
+          }
+          wait = answer.ok || answer.status === 304 ? every : 30000;
+          if (part.querySelector("[data-ended]")) return;
+        } catch {
+          wait = 30000;
+        }
+      }
+      setTimeout(look, wait);
+    }
+    if (!part.querySelector("[data-ended]")) setTimeout(look, wait);
+  }
+
+  function count() {
+    for (const at of document.querySelectorAll("time[data-countdown]")) {
+      const left = Math.ceil((new Date(at.dateTime) - Date.now()) / 1000);
+      at.textContent = left > 0 ? `in ${left} s` : "now";
+    }
+  }
+
+  function lines(form) {
+    const add = form.querySelector("[data-add-line]");
+    const blank = form.querySelector("template[data-line]");
+    if (!add || !blank) return;
+    add.hidden = false;
+    add.addEventListener("click", () => {
+      const at = form.querySelectorAll("[data-line-row]").length;
+      const row = blank.content.cloneNode(true);
+      for (const item of row.querySelectorAll("[name], [id], label")) {
+        for (const name of ["name", "id", "for", "aria-label"]) {
+          if (item.hasAttribute(name)) item.setAttribute(name, item.getAttribute(name).replace("__n__", at));
+        }
+      }
+      add.before(row);
+      [...form.querySelectorAll("[data-line-row]")].at(-1).querySelector("select, input")?.focus();
+    });
+    form.addEventListener("click", (event) => {
+      const drop = event.target.closest("[data-drop-line]");
+      if (!drop) return;
+      drop.closest("[data-line-row]").querySelector("input[type=number]").value = "";
+      drop.closest("[data-line-row]").hidden = true;
+      total();
+      add.focus();
+    });
+    const sum = form.querySelector("[data-total]");
+    function total() {
+      let all = 0;
+      for (const row of form.querySelectorAll("[data-line-row]")) {
+        const price = Number(row.querySelector("select")?.selectedOptions[0]?.dataset.price || 0);
+        all += price * Number(row.querySelector("input[type=number]")?.value || 0);
+      }
+      if (sum) sum.textContent = all.toFixed(2);
+      const shown = form.querySelector("[name=shown_total]");
+      if (shown) shown.value = all.toFixed(2);
+    }
+    form.addEventListener("input", total);
+    total();
+  }
+
+  for (const part of document.querySelectorAll("[data-live]")) watch(part);
+  for (const form of document.querySelectorAll("form[data-lines]")) lines(form);
+  for (const form of document.querySelectorAll("form[method=post]")) {
+    form.addEventListener("submit", () => {
+      // After the form's data has been read, so that the pressed button is part of it.
+      setTimeout(() => { for (const b of form.querySelectorAll("button")) b.disabled = true; }, 0);
+    });
+  }
+  document.querySelector(".summary")?.focus();
+  setInterval(count, 1000);
+  count();
+})();

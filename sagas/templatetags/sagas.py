@@ -1,0 +1,102 @@
+"""What templates say of runs: states, instants and the ladder of steps."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from django import template
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from sagas.models import RunEvent
+from sagas.presentation import EVENT_WORDS, OUTCOME_BADGES, RUN_LOOKS, Badge, ladder, run_badge, seconds_text
+from sagas.selectors import AttemptView, RunView
+from sagas.states import RunStatus
+
+register = template.Library()
+
+
+@register.inclusion_tag("sagas/_status.html")
+def saga_status(view: RunView) -> dict[str, Any]:
+    """A run's state as a word: sagas/_status.html."""
+    return {"badge": run_badge(view)}
+
+
+@register.inclusion_tag("sagas/_status.html")
+def badge(of: Badge) -> dict[str, Any]:
+    """A state as a word: sagas/_status.html."""
+    return {"badge": of}
+
+
+@register.inclusion_tag("sagas/_status.html")
+def status_badge(status: str, word: str) -> dict[str, Any]:
+    """A run's state where only its name is at hand: sagas/_status.html."""
+    return {"badge": Badge(word=word, look=RUN_LOOKS[RunStatus(status)])}
+
+
+@register.inclusion_tag("sagas/_timeline.html", takes_context=True)
+def saga_timeline(context: Mapping[str, Any], view: RunView) -> dict[str, Any]:
+    """The steps of a run beside their undos: sagas/_timeline.html."""
+    return {
+        "rows": ladder(view, timezone.now()),
+        "run": view.run,
+        "may": context.get("may", frozenset()),
+        "back": context.get("back", ""),
+    }
+
+
+@register.filter
+def outcome_badge(attempt: AttemptView) -> Badge:
+    return OUTCOME_BADGES[attempt.outcome]
+
+
+@register.filter
+def event_words(event: RunEvent) -> str:
+    """What happened, in words."""
+    words = EVENT_WORDS.get(event.kind, event.kind.replace("_", " ").capitalize())
+    if event.step and not event.reason:
+        what = "the undo of " if event.direction == "compensation" else ""
+        words += f": {what}{event.step.replace('_', ' ')}"
+    return words
+
+
+@register.simple_tag
+def moment(at: datetime | None) -> SafeString | str:
+    """An instant: how long ago, with the exact time for whoever wants it."""
+    if at is None:
+        return "–"
+    past = (timezone.now() - at).total_seconds()
+    text = f"{seconds_text(past)} ago" if past >= 0 else f"in {seconds_text(past)}"
+    exact = at.strftime("%Y-%m-%d %H:%M:%S UTC")
+    return format_html('<time datetime="{}" title="{}">{}</time>', at.isoformat(), exact, text)
+
+
+@register.simple_tag
+def countdown(at: datetime) -> SafeString:
+    """An instant to come, counted down by live.js."""
+    left = max((at - timezone.now()).total_seconds(), 0)
+    return format_html(
+        '<time datetime="{}" data-countdown>{}</time>', at.isoformat(), f"in {seconds_text(left)}" if left else "now"
+    )
+
+
+@register.filter
+def pretty_json(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True)
+
+
+@register.filter
+def seconds_short(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    return f"{seconds:.2f} s" if seconds < 10 else seconds_text(seconds)
+
+
+@register.filter
+def of(values: Mapping[Any, Any], key: Any) -> Any:
+    """values[key]."""
+    return values.get(key, "")

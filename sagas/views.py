@@ -1,0 +1,232 @@
+"""The runs' pages, for staff: translate a request, call a service or a selector, render."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec
+from uuid import UUID
+
+from django.contrib import messages
+from django.contrib.auth.views import redirect_to_login
+from django.db import connection
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.http import url_has_allowed_host_and_scheme
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_GET, require_http_methods
+
+from sagas import queue, selectors, services
+from sagas.exceptions import ActRefused
+from sagas.models import SagaRun
+from sagas.permissions import actor_of, may
+from sagas.selectors import RunView
+from sagas.states import RunStatus
+
+PAGE = 50
+OVERDUE_AFTER = timedelta(seconds=30)
+ACTS = {
+    "retry": "Retry now",
+    "skip": "Skip",
+    "resolve": "Settle by hand",
+    "abandon": "Give up",
+    "cancel": "Cancel",
+}
+P = ParamSpec("P")
+View = Callable[Concatenate[HttpRequest, P], HttpResponse]
+
+
+def staff_only(view: View[P]) -> View[P]:
+    """For whoever may look at runs; to others there is nothing here."""
+
+    @wraps(view)
+    def checked(request: HttpRequest, *args: P.args, **kwargs: P.kwargs) -> HttpResponse:
+        if not request.user.is_authenticated:
+            return redirect_to_login(request.get_full_path())
+        if not may(request, "see_runs"):
+            raise Http404
+        return view(request, *args, **kwargs)
+
+    return checked
+
+
+@require_GET
+@staff_only
+def run_list(request: HttpRequest) -> HttpResponse:
+    """sagas/run_list.html: runs by status, the last changed first."""
+    status = request.GET.get("status", "")
+    runs = selectors.newest_runs(status if status in set(RunStatus) else "", request.GET.get("before", ""))
+    page = list(runs[: PAGE + 1])
+    views = selectors.views_for(page[:PAGE])
+    context = {
+        "section": "runs",
+        "views": [views[run.pk] for run in page[:PAGE]],
+        "lines": {run.pk: selectors.step_line(views[run.pk]) for run in page[:PAGE]},
+        "counts": selectors.counts(),
+        "words": [(s.value, selectors.STATUS_WORDS[s]) for s in RunStatus],
+        "status": status,
+        "older": page[PAGE - 1].pk if len(page) > PAGE else "",
+    }
+    return render(request, "sagas/run_list.html", context)
+
+
+@never_cache
+@require_GET
+@staff_only
+def run_detail(request: HttpRequest, run_id: UUID) -> HttpResponse:
+    """sagas/run_detail.html: one run, its attempts, its events and what may be done."""
+    view = _view(run_id)
+    context = {
+        "section": "runs",
+        "view": view,
+        "attempts": _attempts(view),
+        "may": _may(request),
+        "back": request.path,
+    }
+    return render(request, "sagas/run_detail.html", context)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Runs that wait for a person for the same cause."""
+
+    cause: str
+    views: list[RunView]
+    since: datetime
+
+
+@require_GET
+@staff_only
+def run_attention(request: HttpRequest) -> HttpResponse:
+    """sagas/run_attention.html: what waits for a person, by cause, the longest waiting first."""
+    runs = list(selectors.runs_needing_attention()[:200])
+    views = selectors.views_for(runs)
+    by_cause: dict[str, list[RunView]] = defaultdict(list)
+    for run in runs:
+        by_cause[run.attention_reason].append(views[run.pk])
+    groups = [Group(cause=cause, views=found, since=found[0].run.updated_at) for cause, found in by_cause.items()]
+    context = {
+        "section": "attention",
+        "groups": groups,
+        "count": len(runs),
+        "oldest": runs[0].updated_at if runs else None,
+        "may": _may(request),
+        "now": timezone.now(),
+    }
+    return render(request, "sagas/run_attention.html", context)
+
+
+@require_http_methods(["GET", "POST"])
+@staff_only
+def run_act(request: HttpRequest, run_id: UUID, act: str) -> HttpResponse:
+    """sagas/run_act.html: says what an act will do and asks for the reason, then does it. Twice is once."""
+    if act not in ACTS or not may(request, act):
+        raise Http404
+    view = _view(run_id)
+    given = request.POST if request.method == "POST" else request.GET
+    step, direction = given.get("step", "")[:100], given.get("direction", "action")
+    back = _back(request, given.get("next", ""), run_id)
+    if request.method == "POST":
+        try:
+            _do(act, run_id, step, direction, request)
+        except ActRefused as error:
+            messages.error(request, str(error))
+        else:
+            messages.success(request, f"{ACTS[act]}: done. The history says so.")
+        return redirect(back)
+    context = {
+        "section": "runs",
+        "view": view,
+        "act": act,
+        "title": ACTS[act],
+        "step": step,
+        "direction": direction,
+        "what": _what(view, step, direction),
+        "back": back,
+    }
+    return render(request, "sagas/run_act.html", context)
+
+
+def _do(act: str, run_id: UUID, step: str, direction: str, request: HttpRequest) -> None:
+    actor, reason = actor_of(request), request.POST.get("reason", "").replace("\x00", "")
+    if direction not in ("action", "compensation"):
+        raise Http404
+    if act == "cancel":
+        services.cancel(run_id=run_id, actor=actor, reason=reason)
+    elif act == "abandon":
+        services.abandon(run_id=run_id, actor=actor, reason=reason)
+    elif act == "retry":
+        services.retry(run_id=run_id, step=step, direction=direction, actor=actor, reason=reason)
+    elif act == "skip":
+        services.skip(run_id=run_id, step=step, direction=direction, actor=actor, reason=reason)
+    else:
+        evidence = request.POST.get("evidence", "").replace("\x00", "")[:500]
+        services.resolve(run_id=run_id, step=step, direction=direction, actor=actor, reason=reason, evidence=evidence)
+
+
+@never_cache
+@require_GET
+@staff_only
+def health(request: HttpRequest) -> HttpResponse:
+    """sagas/health.html: is the database there, is work being taken, how long is the queue."""
+    now = timezone.now()
+    overdue = selectors.overdue(now=now, longer_than=OVERDUE_AFTER).count()
+    seen = selectors.worker_seen_at()
+    waiting = selectors.counts()
+    backlog = queue.backlog()
+    lines = [
+        ("Database", True, f"{connection.vendor} answers"),
+        (
+            "Work is being taken",
+            overdue == 0,
+            "no run has been due for more than 30 s"
+            if overdue == 0
+            else f"{overdue} runs have been due for more than 30 s. Is `manage.py sagaworker` running?",
+        ),
+        (
+            "Queue",
+            backlog is None or backlog < 1000,
+            "another broker, not asked" if backlog is None else f"{backlog} wake-ups",
+        ),
+        ("Needs attention", waiting["needs_attention"] == 0, f"{waiting['needs_attention']} runs wait for a person"),
+    ]
+    context = {"section": "health", "lines": lines, "seen": seen, "counts": waiting, "now": now}
+    return render(request, "sagas/health.html", context)
+
+
+def _view(run_id: UUID) -> RunView:
+    try:
+        return selectors.run_view(run_id)
+    except SagaRun.DoesNotExist:
+        raise Http404 from None
+
+
+def _may(request: HttpRequest) -> frozenset[str]:
+    return frozenset(act for act in ACTS if may(request, act))
+
+
+def _back(request: HttpRequest, wanted: str, run_id: UUID) -> str:
+    """Where the person came from, if that is on this site."""
+    safe = url_has_allowed_host_and_scheme(
+        wanted, allowed_hosts={request.get_host()}, require_https=request.is_secure()
+    )
+    return wanted if safe else reverse("run_detail", args=[run_id])
+
+
+def _what(view: RunView, step: str, direction: str) -> str:
+    for item in view.steps:
+        if item.name == step:
+            return item.undo_title if direction == "compensation" else item.title
+    return ""
+
+
+def _attempts(view: RunView) -> list[tuple[str, Any]]:
+    """(step's title, attempt) of the whole run, in the order they began."""
+    found = [(step.title, attempt) for step in view.steps for attempt in step.attempts]
+    found += [(step.undo_title, attempt) for step in view.steps for attempt in step.undo_attempts]
+    return sorted(found, key=lambda pair: pair[1].started_at)
