@@ -49,6 +49,9 @@ class Children:
                 preexec_fn=_die_with_parent if sys.platform == "linux" else None,
             )
 
+    def pids(self) -> list[int]:
+        return [process.pid for process in self._running.values()]
+
     def check(self) -> None:
         """Raises CommandError, with the last words, if one has ended by itself."""
         for name, process in self._running.items():

@@ -1,0 +1,358 @@
+"""The admin: everything can be looked at, nothing that happened can be edited, and acts go through the services."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.contrib import admin
+from django.contrib.auth.models import User
+from django.contrib.messages import get_messages
+from django.db import connection
+from django.db.models import Model
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+
+from orders import models as orders
+from orders.models import Order, Product, Shipment, StockItem, StockMovement
+from orders.services import hand_over
+from sagas.selectors import SagaRun, run_view
+from sagas.testing import run_to_end
+from tests.factories import make_order, make_shop, make_user
+
+pytestmark = pytest.mark.django_db
+
+SHOWN = [model for model in admin.site._registry if model._meta.app_label in {"orders", "sagas"}]
+READ_ONLY = [model for model in SHOWN if model is not Product]
+
+
+def address(model: type[Model], page: str, *args: Any) -> str:
+    return reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_{page}", args=args)
+
+
+def run_of(order: Order) -> SagaRun:
+    return SagaRun.objects.get(business_key=order.order_id)
+
+
+def told(response: Any) -> list[str]:
+    return [str(message) for message in get_messages(response.wsgi_request)]
+
+
+def act(client: Client, model: type[Model], action: str, *rows: Model, **fields: str) -> Any:
+    data = {"action": action, "_selected_action": [str(row.pk) for row in rows], **fields}
+    return client.post(address(model, "changelist"), data)
+
+
+@pytest.fixture(autouse=True)
+def shop() -> None:
+    make_shop()
+
+
+@pytest.fixture
+def supervisor() -> User:
+    return make_user(username="sam", role="supervisor")
+
+
+@pytest.fixture
+def sam(supervisor: User) -> Client:
+    client = Client()
+    client.force_login(supervisor)
+    return client
+
+
+@pytest.fixture
+def gina() -> Client:
+    client = Client()
+    client.force_login(make_user(username="gina", role="agent"))
+    return client
+
+
+@pytest.fixture
+def story() -> Order:
+    """An order that was completed and then undone: there is a row of nearly everything."""
+    order = make_order()
+    run_to_end(run_of(order))
+    from orders.services import cancel_order
+
+    cancel_order(order_id=order.order_id, actor="user:gina", reason="changed their mind")
+    run_to_end(run_of(order))
+    return order
+
+
+class TestLooking:
+    def test_everything_the_shop_and_the_engine_keep_is_shown(self) -> None:
+        assert {model._meta.label for model in SHOWN} >= {
+            "orders.Order",
+            "orders.Payment",
+            "orders.PaymentOperation",
+            "orders.Product",
+            "orders.Reservation",
+            "orders.SandboxCharge",
+            "orders.SandboxParcel",
+            "orders.SandboxRefund",
+            "orders.SentMessage",
+            "orders.Shipment",
+            "orders.StockItem",
+            "orders.StockMovement",
+            "sagas.Barrier",
+            "sagas.RunEvent",
+            "sagas.SagaRun",
+            "sagas.Signal",
+            "sagas.StepRecord",
+        }
+
+    @pytest.mark.parametrize("model", SHOWN, ids=lambda model: model._meta.label)
+    def test_list_search_and_page_open(self, model: type[Model], story: Order, sam: Client) -> None:
+        listed = sam.get(address(model, "changelist"))
+        searched = sam.get(address(model, "changelist"), {"q": "ORD-123"})
+
+        assert (listed.status_code, searched.status_code) == (200, 200)
+        row = model._default_manager.first()
+        if row is not None:
+            assert sam.get(address(model, "change", row.pk)).status_code == 200
+
+    @pytest.mark.parametrize("model", READ_ONLY, ids=lambda model: model._meta.label)
+    def test_nothing_that_happened_can_be_added_changed_or_deleted(
+        self, model: type[Model], story: Order, sam: Client
+    ) -> None:
+        row = model._default_manager.first()
+        if row is None:
+            pytest.fail(f"The story leaves no {model._meta.label}.") if model._meta.label in LEFT else None
+            return
+        before = model._default_manager.count()
+
+        assert sam.get(address(model, "add")).status_code == 403
+        assert sam.post(address(model, "change", row.pk), {}).status_code == 403
+        assert sam.post(address(model, "delete", row.pk), {"post": "yes"}).status_code == 403
+        assert "delete_selected" not in sam.get(address(model, "changelist")).content.decode()
+        assert model._default_manager.count() == before
+
+    def test_orders_are_found_by_what_they_are_known_by(self, story: Order, sam: Client) -> None:
+        make_order(order_id="ORD-OTHER", customer_ref="OTHER", email="other@example.com")
+
+        for term in ("ORD-123", "USER-456", "ada@example.com", str(story.run_id)):
+            page = sam.get(address(Order, "changelist"), {"q": term}).content.decode()
+            assert ("ORD-123" in page, "ORD-OTHER" in page) == (True, False), term
+
+    def test_a_run_is_found_by_its_id_and_by_its_order(self, story: Order, sam: Client) -> None:
+        for term in ("ORD-123", str(story.run_id)):
+            page = sam.get(address(SagaRun, "changelist"), {"q": term}).content.decode()
+            assert str(story.run_id) in page
+
+    @pytest.mark.parametrize("term", ["nothing", "' OR 1=1 --", "%", "é", "0" * 300])
+    @pytest.mark.parametrize("model", SHOWN, ids=lambda model: model._meta.label)
+    def test_a_search_for_anything_else_finds_nothing(
+        self, model: type[Model], term: str, story: Order, sam: Client
+    ) -> None:
+        page = sam.get(address(model, "changelist"), {"q": term})
+
+        assert page.status_code == 200
+        assert page.context["cl"].result_count == 0
+
+    def test_pages_lead_to_one_another(self, story: Order, sam: Client) -> None:
+        order_page = sam.get(address(Order, "change", story.pk)).content.decode()
+        run_page = sam.get(address(SagaRun, "change", story.run_id)).content.decode()
+
+        assert address(SagaRun, "change", story.run_id) in order_page
+        assert address(Shipment, "change", Shipment.objects.get().pk) in order_page
+        assert "/orders/ORD-123/" in order_page
+        assert f"run__id__exact={story.run_id}" in run_page
+        assert "/orders/ORD-123/" in run_page
+        assert f"/runs/{story.run_id}/" in run_page
+
+    def test_a_cards_token_is_not_shown(self, story: Order, sam: Client) -> None:
+        assert "tok_visa" not in sam.get(address(Order, "change", story.pk)).content.decode()
+
+    def test_what_a_customer_wrote_is_text(self, sam: Client) -> None:
+        order = make_order(customer_ref="<script>alert(1)</script>")
+
+        for page in (address(Order, "changelist"), address(Order, "change", order.pk)):
+            content = sam.get(page).content.decode()
+            assert "<script>alert(1)" not in content
+            assert "&lt;script&gt;alert(1)" in content
+
+    @pytest.mark.parametrize("model", SHOWN, ids=lambda model: model._meta.label)
+    def test_a_list_takes_no_query_per_row(self, model: type[Model], story: Order, sam: Client) -> None:
+        def queries() -> int:
+            with CaptureQueriesContext(
+                connection,
+            ) as captured:
+                sam.get(address(model, "changelist"))
+            return len(captured)
+
+        few = queries()
+        for number in range(5):
+            run_to_end(
+                run_of(
+                    make_order(order_id=f"ORD-{number}", items=[{"sku": "ITEM-001", "quantity": 1}], total_amount=30)
+                )
+            )
+
+        assert queries() <= few + 1
+
+    def test_customers_and_strangers_stay_outside(self, story: Order) -> None:
+        client = Client()
+        for _ in range(2):
+            assert client.get(address(Order, "changelist")).status_code == 302
+            client.force_login(User.objects.filter(username="ada").first() or make_user(username="ada"))
+
+
+LEFT = {"orders.Order", "orders.Payment", "orders.Shipment", "sagas.SagaRun", "sagas.StepRecord", "sagas.RunEvent"}
+
+
+class TestActing:
+    def test_a_cancellation_asks_for_a_reason_first(self, gina: Client) -> None:
+        order = make_order()
+        run_to_end(run_of(order))
+
+        asked = act(gina, Order, "cancel_orders", order)
+
+        assert asked.status_code == 200
+        assert "reason" in asked.context["form"].fields
+        assert run_of(order).status == "completed"
+
+    def test_with_a_reason_the_order_is_cancelled_in_the_persons_name(self, gina: Client) -> None:
+        order = make_order()
+        run_to_end(run_of(order))
+
+        done = act(gina, Order, "cancel_orders", order, reason="changed their mind")
+
+        assert done.status_code == 302
+        assert told(done) == ["ORD-123: everything is being undone."]
+        event = run_view(run_of(order).pk).events[-1]
+        assert (event.kind, event.actor, event.reason) == ("cancel_requested", "user:gina", "changed their mind")
+
+    def test_each_refusal_is_told_and_the_others_go_on(self, sam: Client) -> None:
+        first, second = make_order(order_id="ORD-1"), make_order(order_id="ORD-2")
+        for order in (first, second):
+            run_to_end(run_of(order))
+        hand_over(order_id="ORD-1", actor="user:sam")
+
+        done = act(sam, Order, "cancel_orders", first, second, reason="fire in the warehouse")
+
+        assert sorted(told(done)) == [
+            "ORD-1: Order ORD-1 cannot be cancelled: the parcel was handed over to the carrier; "
+            "take the goods back as a return.",
+            "ORD-2: everything is being undone.",
+        ]
+        assert (run_of(first).status, run_of(second).status) == ("completed", "compensating")
+
+    def test_a_supervisor_hands_parcels_over(self, sam: Client) -> None:
+        order = make_order()
+        run_to_end(run_of(order))
+
+        done = act(sam, Order, "hand_over_orders", order)
+
+        assert told(done) == ["ORD-123: the parcel is handed over."]
+        assert Shipment.objects.get().status == "handed_over"
+
+    def test_an_agent_does_not(self, gina: Client) -> None:
+        order = make_order()
+        run_to_end(run_of(order))
+
+        act(gina, Order, "hand_over_orders", order)
+
+        assert Shipment.objects.get().status == "created"
+
+    def test_a_stuck_undo_is_tried_again(self, gina: Client) -> None:
+        order = make_order(card_token="tok_refund_fails", ship_postcode="00000")
+        run = run_of(order)
+        assert run_to_end(run).status == "needs_attention"
+
+        asked = act(gina, SagaRun, "retry_runs", run)
+        done = act(gina, SagaRun, "retry_runs", run, reason="the gateway is back")
+
+        assert asked.status_code == 200
+        assert told(done) == [f"{run}: Refund payment will be tried again."]
+        report = run_to_end(run)
+        assert (report.status, report.undone) == ("compensated", ["reserve_inventory", "process_payment"])
+
+    def test_what_has_not_failed_is_not_tried_again(self, gina: Client) -> None:
+        order = make_order()
+        run_to_end(run_of(order))
+
+        done = act(gina, SagaRun, "retry_runs", run_of(order), reason="why not")
+
+        (message,) = told(done)
+        assert "no step or undo of it has failed" in message
+
+    def test_a_run_is_cancelled_from_its_own_list(self, gina: Client) -> None:
+        order = make_order()
+        run_to_end(run_of(order))
+
+        act(gina, SagaRun, "cancel_runs", run_of(order), reason="changed their mind")
+
+        assert run_to_end(run_of(order)).status == "compensated"
+
+    def test_staff_without_a_role_acts_on_nothing(self) -> None:
+        order = make_order()
+        run_to_end(run_of(order))
+        clerk = make_user(username="clerk", is_staff=True)
+        client = Client()
+        client.force_login(clerk)
+
+        assert client.get(address(Order, "changelist")).status_code == 403
+        act(client, SagaRun, "cancel_runs", run_of(order), reason="because")
+
+        assert run_of(order).status == "completed"
+
+
+class TestStock:
+    def move(self, client: Client, **fields: Any) -> Any:
+        stock = StockItem.objects.get(product__sku="ITEM-001")
+        return client.post(reverse("admin:orders_stockitem_move", args=[stock.pk]), fields)
+
+    def test_the_page_of_a_stock_item_leads_to_the_form(self, sam: Client) -> None:
+        stock = StockItem.objects.get(product__sku="ITEM-001")
+
+        page = sam.get(address(StockItem, "change", stock.pk)).content.decode()
+
+        form = reverse("admin:orders_stockitem_move", args=[stock.pk])
+        assert form in page
+        assert "10 on hand" in sam.get(form).content.decode()
+
+    def test_goods_that_came_in_are_noted_with_a_reason(self, sam: Client) -> None:
+        done = self.move(sam, kind="receive", quantity="5", reason="delivery 7")
+
+        assert done.status_code == 302
+        assert told(done) == ["ITEM-001: 15 on hand, 15 of them free."]
+        movement = StockMovement.objects.latest("id")
+        assert (movement.kind, movement.delta_on_hand, movement.actor, movement.reason) == (
+            "receive",
+            5,
+            "user:sam",
+            "delivery 7",
+        )
+
+    @pytest.mark.parametrize(
+        ("fields", "field"),
+        [
+            ({"kind": "receive", "quantity": "0", "reason": "x"}, "quantity"),
+            ({"kind": "receive", "quantity": "-5", "reason": "x"}, "quantity"),
+            ({"kind": "receive", "quantity": "many", "reason": "x"}, "quantity"),
+            ({"kind": "receive", "quantity": "10000000", "reason": "x"}, "quantity"),
+            ({"kind": "correct", "quantity": "-11", "reason": "x"}, "quantity"),
+            ({"kind": "receive", "quantity": "5", "reason": ""}, "reason"),
+            ({"kind": "receive", "quantity": "5", "reason": "a\x00b"}, "reason"),
+            ({"kind": "steal", "quantity": "5", "reason": "x"}, "kind"),
+        ],
+    )
+    def test_what_cannot_be_is_told_beside_its_field(self, sam: Client, fields: dict[str, str], field: str) -> None:
+        answer = self.move(sam, **fields)
+
+        assert answer.status_code == 200
+        assert list(answer.context["form"].errors) == [field]
+        assert StockItem.objects.get(product__sku="ITEM-001").on_hand == 10
+
+    def test_an_agent_changes_no_stock(self, gina: Client) -> None:
+        assert self.move(gina, kind="receive", quantity="5", reason="x").status_code == 403
+        assert StockItem.objects.get(product__sku="ITEM-001").on_hand == 10
+
+
+def test_supervisors_keep_the_products_and_agents_do_not(sam: Client, gina: Client) -> None:
+    product = Product.objects.get(sku="ITEM-001")
+
+    assert sam.get(address(orders.Product, "add")).status_code == 200
+    assert gina.get(address(orders.Product, "add")).status_code == 403
+    assert sam.post(address(orders.Product, "delete", product.pk), {"post": "yes"}).status_code == 403
