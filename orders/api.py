@@ -111,9 +111,10 @@ class OrderCollectionApi(ApiView):
             KEY_PARAMETER,
             OpenApiParameter(
                 "Prefer",
-                {"type": "string", "pattern": r"^wait=[0-9]{1,4}$", "examples": ["wait=5"]},
+                {"type": "string", "examples": ["wait=5"]},
                 OpenApiParameter.HEADER,
-                description=f"Answer when the order has come to an end, at most {LONGEST_WAIT} seconds later.",
+                description="`wait=5`: answer when the order has come to an end, or after that many seconds, at most "
+                f"{LONGEST_WAIT}. Other preferences are passed over.",
             ),
             REPLAYED_PARAMETER,
             OpenApiParameter("Location", str, OpenApiParameter.HEADER, response=[202], description="The order."),

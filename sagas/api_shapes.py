@@ -7,6 +7,7 @@ from typing import Any, cast
 from drf_spectacular.utils import extend_schema_field, extend_schema_serializer
 from rest_framework import serializers
 
+from sagas.api_fields import PlainObject
 from sagas.definition import Kind
 from sagas.models import RunEvent, SagaRun
 from sagas.selectors import AttemptView, RunView, StepView
@@ -69,7 +70,7 @@ class UndoFields(serializers.Serializer[Any]):
     note = serializers.CharField(source="undo_note", help_text="Why it stands as it does, in words.")
     attempts_allowed = serializers.IntegerField(source="undo_attempts_allowed")
     retry_at = serializers.DateTimeField(source="undo_retry_at", allow_null=True)
-    result = serializers.JSONField(source="undo_result", allow_null=True)
+    result = PlainObject(source="undo_result", allow_null=True)
 
 
 class PublicUndo(UndoFields):
@@ -95,7 +96,7 @@ class StepFields(serializers.Serializer[StepView]):
     note = serializers.CharField(help_text="Why it stands as it does, in words.")
     attempts_allowed = serializers.IntegerField()
     retry_at = serializers.DateTimeField(allow_null=True)
-    result = serializers.JSONField(allow_null=True, help_text="What the action returned; null until it is done.")
+    result = PlainObject(allow_null=True, help_text="What the action returned; null until it is done.")
 
 
 class PublicStep(StepFields):
@@ -139,7 +140,7 @@ class RunEventShape(serializers.Serializer[RunEvent]):
     direction = serializers.CharField()
     actor = serializers.CharField()
     reason = serializers.CharField()
-    details = serializers.JSONField(source="data", help_text="What belongs to this kind: evidence, a code.")
+    details = PlainObject(source="data", help_text="What belongs to this kind: evidence, a code.")
     at = serializers.DateTimeField(source="created_at")
 
 
@@ -173,7 +174,7 @@ class RunSummary(serializers.Serializer[Any]):
 class RunDetail(RunSummary):
     """A run with everything that is known of it."""
 
-    input = serializers.JSONField(source="run.input", help_text="What it was started with.")
+    input = PlainObject(source="run.input", help_text="What it was started with.")
     cancel_refusal = serializers.CharField(help_text="Why it cannot be cancelled; empty if it can.")
     cancel_reason = serializers.CharField(source="run.cancel_reason")
     steps = StepDetail(many=True)
