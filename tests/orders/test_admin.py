@@ -16,14 +16,16 @@ from django.urls import reverse
 
 from orders import models as orders
 from orders.models import Order, Product, Shipment, StockItem, StockMovement
-from orders.services import hand_over
+from orders.services import cancel_order, hand_over
 from sagas.selectors import SagaRun, run_view
 from sagas.testing import run_to_end
 from tests.factories import make_order, make_shop, make_user
 
-pytestmark = pytest.mark.django_db
+pytestmark = pytest.mark.django_db(transaction=True)
 
 SHOWN = [model for model in admin.site._registry if model._meta.app_label in {"orders", "sagas"}]
+LEFT_EMPTY = ["sagas.Signal"]
+"""Of what the story below leaves no row."""
 READ_ONLY = [model for model in SHOWN if model is not Product]
 
 
@@ -73,8 +75,6 @@ def story() -> Order:
     """An order that was completed and then undone: there is a row of nearly everything."""
     order = make_order()
     run_to_end(run_of(order))
-    from orders.services import cancel_order
-
     cancel_order(order_id=order.order_id, actor="user:gina", reason="changed their mind")
     run_to_end(run_of(order))
     return order
@@ -102,31 +102,25 @@ class TestLooking:
             "sagas.StepRecord",
         }
 
-    @pytest.mark.parametrize("model", SHOWN, ids=lambda model: model._meta.label)
-    def test_list_search_and_page_open(self, model: type[Model], story: Order, sam: Client) -> None:
-        listed = sam.get(address(model, "changelist"))
-        searched = sam.get(address(model, "changelist"), {"q": "ORD-123"})
+    def test_every_list_search_and_page_opens(self, story: Order, sam: Client) -> None:
+        for model in SHOWN:
+            assert sam.get(address(model, "changelist")).status_code == 200, model
+            assert sam.get(address(model, "changelist"), {"q": "ORD-123"}).status_code == 200, model
+            row = model._default_manager.first()
+            assert (row is None) == (model._meta.label in LEFT_EMPTY), model
+            if row is not None:
+                assert sam.get(address(model, "change", row.pk)).status_code == 200, model
 
-        assert (listed.status_code, searched.status_code) == (200, 200)
-        row = model._default_manager.first()
-        if row is not None:
-            assert sam.get(address(model, "change", row.pk)).status_code == 200
-
-    @pytest.mark.parametrize("model", READ_ONLY, ids=lambda model: model._meta.label)
-    def test_nothing_that_happened_can_be_added_changed_or_deleted(
-        self, model: type[Model], story: Order, sam: Client
-    ) -> None:
-        row = model._default_manager.first()
-        if row is None:
-            pytest.fail(f"The story leaves no {model._meta.label}.") if model._meta.label in LEFT else None
-            return
-        before = model._default_manager.count()
-
-        assert sam.get(address(model, "add")).status_code == 403
-        assert sam.post(address(model, "change", row.pk), {}).status_code == 403
-        assert sam.post(address(model, "delete", row.pk), {"post": "yes"}).status_code == 403
-        assert "delete_selected" not in sam.get(address(model, "changelist")).content.decode()
-        assert model._default_manager.count() == before
+    def test_nothing_that_happened_can_be_added_changed_or_deleted(self, story: Order, sam: Client) -> None:
+        for model in READ_ONLY:
+            row = model._default_manager.first()
+            before = model._default_manager.count()
+            assert sam.get(address(model, "add")).status_code == 403, model
+            assert "delete_selected" not in sam.get(address(model, "changelist")).content.decode(), model
+            if row is not None:
+                assert sam.post(address(model, "change", row.pk), {}).status_code == 403, model
+                assert sam.post(address(model, "delete", row.pk), {"post": "yes"}).status_code == 403, model
+            assert model._default_manager.count() == before, model
 
     def test_orders_are_found_by_what_they_are_known_by(self, story: Order, sam: Client) -> None:
         make_order(order_id="ORD-OTHER", customer_ref="OTHER", email="other@example.com")
@@ -141,14 +135,10 @@ class TestLooking:
             assert str(story.run_id) in page
 
     @pytest.mark.parametrize("term", ["nothing", "' OR 1=1 --", "%", "é", "0" * 300])
-    @pytest.mark.parametrize("model", SHOWN, ids=lambda model: model._meta.label)
-    def test_a_search_for_anything_else_finds_nothing(
-        self, model: type[Model], term: str, story: Order, sam: Client
-    ) -> None:
-        page = sam.get(address(model, "changelist"), {"q": term})
-
-        assert page.status_code == 200
-        assert page.context["cl"].result_count == 0
+    def test_a_search_for_anything_else_finds_nothing(self, term: str, story: Order, sam: Client) -> None:
+        for model in SHOWN:
+            page = sam.get(address(model, "changelist"), {"q": term})
+            assert (page.status_code, page.context["cl"].result_count) == (200, 0), model
 
     def test_pages_lead_to_one_another(self, story: Order, sam: Client) -> None:
         order_page = sam.get(address(Order, "change", story.pk)).content.decode()
@@ -172,33 +162,28 @@ class TestLooking:
             assert "<script>alert(1)" not in content
             assert "&lt;script&gt;alert(1)" in content
 
-    @pytest.mark.parametrize("model", SHOWN, ids=lambda model: model._meta.label)
-    def test_a_list_takes_no_query_per_row(self, model: type[Model], story: Order, sam: Client) -> None:
-        def queries() -> int:
-            with CaptureQueriesContext(
-                connection,
-            ) as captured:
-                sam.get(address(model, "changelist"))
-            return len(captured)
+    def test_no_list_takes_a_query_per_row(self, story: Order, sam: Client) -> None:
+        def queries() -> dict[str, int]:
+            counts = {}
+            for model in SHOWN:
+                with CaptureQueriesContext(connection) as captured:
+                    sam.get(address(model, "changelist"))
+                counts[model._meta.label] = len(captured)
+            return counts
 
         few = queries()
         for number in range(5):
-            run_to_end(
-                run_of(
-                    make_order(order_id=f"ORD-{number}", items=[{"sku": "ITEM-001", "quantity": 1}], total_amount=30)
-                )
-            )
+            items = [{"sku": "ITEM-001", "quantity": 1}]
+            run_to_end(run_of(make_order(order_id=f"ORD-{number}", items=items, total_amount=30)))
+        many = queries()
 
-        assert queries() <= few + 1
+        assert {label: count for label, count in many.items() if count > few[label] + 1} == {}
 
     def test_customers_and_strangers_stay_outside(self, story: Order) -> None:
         client = Client()
         for _ in range(2):
             assert client.get(address(Order, "changelist")).status_code == 302
             client.force_login(User.objects.filter(username="ada").first() or make_user(username="ada"))
-
-
-LEFT = {"orders.Order", "orders.Payment", "orders.Shipment", "sagas.SagaRun", "sagas.StepRecord", "sagas.RunEvent"}
 
 
 class TestActing:

@@ -109,7 +109,7 @@ class TestShop:
 
 
 class TestScenarios:
-    pytestmark = pytest.mark.django_db
+    pytestmark = pytest.mark.django_db(transaction=True)
 
     @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
     def test_each_comes_to_the_end_it_promises(self, scenario: Scenario) -> None:
