@@ -26,12 +26,13 @@ def check_queue(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     elif retry <= timeout:
         found.append(
             Error(
-                f"Q_CLUSTER['retry'] is {retry} and not above ['timeout'], {timeout}: drives would be handed out twice.",
+                f"Q_CLUSTER['retry'] is {retry} and not above ['timeout'], {timeout}: "
+                "drives would be handed out twice.",
                 hint=f"Set Q_CLUSTER['retry'] to {timeout + 30}.",
                 id="sagas.E002",
             )
         )
-    if timeout is not None and settings.SAGA_DRIVE_SECONDS + 20 > timeout:
+    if timeout is not None and timeout < settings.SAGA_DRIVE_SECONDS + 20:
         found.append(
             Error(
                 f"SAGA_DRIVE_SECONDS is {settings.SAGA_DRIVE_SECONDS}; with 20 s to finish what is under way it does "

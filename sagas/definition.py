@@ -1,4 +1,4 @@
-"""What a saga is: a name, a version and steps, each with its undo. Checked when built, so that a wrong one never runs."""
+"""What a saga is: a name, a version and steps, each with its undo. Checked when built: a wrong one never runs."""
 
 from __future__ import annotations
 
@@ -12,6 +12,10 @@ from typing import Any
 from sagas.exceptions import DefinitionError
 from sagas.retry import RetryPolicy
 from sagas.states import Direction
+
+LONGEST_NAME = 100
+"""What the database keeps of a name."""
+LONGEST_WAIT = timedelta(days=3650)
 
 Result = Mapping[str, Any]
 """What an action or a compensation returns: anything JSON can hold, as a mapping."""
@@ -32,6 +36,12 @@ class WaitFor:
     def __post_init__(self) -> None:
         if bool(self.signal) == (self.until is not None):
             raise DefinitionError("WaitFor takes either a signal's name or a date in `until`.")
+        if len(self.signal) > LONGEST_NAME:
+            raise DefinitionError(f"WaitFor: a signal's name has {LONGEST_NAME} characters at the most.")
+        if self.until is not None and self.until.tzinfo is None:
+            raise DefinitionError(f"WaitFor: the date {self.until} has no time zone.")
+        if self.timeout > LONGEST_WAIT:
+            raise DefinitionError(f"WaitFor: the timeout {self.timeout} is longer than {LONGEST_WAIT.days} days.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,8 +82,8 @@ def step_key(run_id: str, step: str, direction: Direction) -> str:
     return f"{run_id}:{step}:{direction.value}"
 
 
-Act = Callable[[StepContext], Result | WaitFor | None | Awaitable[Result | WaitFor | None]]
-LookUp = Callable[[StepContext], Result | None | Awaitable[Result | None]]
+Act = Callable[[StepContext], Result | WaitFor | Awaitable[Result | WaitFor | None] | None]
+LookUp = Callable[[StepContext], Result | Awaitable[Result | None] | None]
 
 
 class Kind(StrEnum):
@@ -111,6 +121,8 @@ class Step:
     def __post_init__(self) -> None:
         if not self.name.isidentifier():
             raise DefinitionError(f"Step name {self.name!r} is not an identifier, like reserve_inventory.")
+        if len(self.name) > LONGEST_NAME:
+            raise DefinitionError(f"Step name {self.name} has more than {LONGEST_NAME} characters.")
         if self.kind is Kind.COMPENSATABLE and self.compensation is None:
             raise DefinitionError(
                 f"Step {self.name} is compensatable and has no compensation. Give it one, or another kind."
@@ -163,6 +175,10 @@ class Saga:
     refuse_cancel: Refusal | None = None
 
     def __post_init__(self) -> None:
+        if not 0 < len(self.name) <= LONGEST_NAME:
+            raise DefinitionError(f"A saga's name has 1 to {LONGEST_NAME} characters; this is {self.name!r}.")
+        if self.version < 1:
+            raise DefinitionError(f"Saga {self.name}: the version is {self.version}; versions begin with 1.")
         if not self.steps:
             raise DefinitionError(f"Saga {self.name} has no steps.")
         self._check_names()

@@ -24,5 +24,5 @@ def reach(point: str) -> None:
 
 def set_hook(hook: Callable[[str], None] | None) -> None:
     """Call `hook` at every point from now on; None takes it away."""
-    global _hook  # noqa: PLW0603
+    global _hook
     _hook = hook

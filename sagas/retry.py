@@ -40,8 +40,12 @@ class RetryPolicy:
 
     def delay_after(self, failures: int, *, draw: float) -> timedelta:
         """The wait after the `failures`-th failure in a row; `draw` in [0, 1) is the jitter's share."""
-        # The exponent is bounded: 2.0 ** 2000 overflows a float, and the cap was reached long before.
-        longest = min(self.cap, self.first * self.factor ** min(failures - 1, 60))
+        longest = min(self.cap, self.first)
+        for _ in range(failures - 1):
+            if longest >= self.cap:
+                break
+            # In plain seconds, since a timedelta of 2.0 ** 60 seconds does not exist.
+            longest = timedelta(seconds=min(self.cap.total_seconds(), longest.total_seconds() * self.factor))
         return longest * draw if self.jitter else longest
 
 
