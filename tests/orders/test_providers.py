@@ -662,7 +662,7 @@ INSIDE: dict[str, Callable[[], Any]] = {
 }
 
 
-@pytest.mark.parametrize(("provider", "operation", "call", "find"), PROVIDERS, ids=lambda value: str(value))
+@pytest.mark.parametrize(("provider", "operation", "call", "find"), PROVIDERS, ids=[row[0] for row in PROVIDERS])
 class TestFaults:
     @pytest.fixture(autouse=True)
     def shop(self) -> Iterator[None]:
