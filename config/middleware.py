@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import re
 import uuid
-from collections.abc import Callable
 from contextvars import ContextVar
 
 from django.http import HttpRequest
@@ -26,9 +25,6 @@ POLICY = "; ".join(
         "object-src 'none'",
     ]
 )
-
-# The API docs page is drf-spectacular's own, and its template holds a style element.
-DOCS_POLICY = f"{POLICY}; style-src 'self' 'unsafe-inline'"
 
 # Short enough for a log line, and nothing in it that could end the line or a header.
 WELL_FORMED_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{7,63}")
@@ -64,19 +60,3 @@ class RequestIdFilter(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         record.request_id = _request_id.get()
         return True
-
-
-def content_security_policy(
-    policy: str,
-) -> Callable[[Callable[..., HttpResponseBase]], Callable[..., HttpResponseBase]]:
-    """Decorate a view that needs another policy than the site's."""
-
-    def decorate(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:
-        def wrapped(*args: object, **kwargs: object) -> HttpResponseBase:
-            response = view(*args, **kwargs)
-            response.headers["Content-Security-Policy"] = policy
-            return response
-
-        return wrapped
-
-    return decorate

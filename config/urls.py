@@ -7,8 +7,12 @@ from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import include, path, re_path
 
 from config.health import livez, readyz
-from sagas.views import health
 from orders.api_schema import NowhereApi
+from sagas.views import health
+
+# Under /api/ these answer programs, elsewhere people.
+handler400 = "orders.api_errors.bad_request"
+handler500 = "orders.api_errors.server_error"
 
 urlpatterns = [
     path("livez", livez, name="livez"),

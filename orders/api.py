@@ -20,13 +20,14 @@ from rest_framework.response import Response
 from orders import selectors, services
 from orders.api_auth import actor_of, caller_of
 from orders.api_idempotency import KEY_PARAMETER, REPLAYED_PARAMETER, amend, key_in, once
-from orders.api_shapes import ORDER_ID_PARAMETER, OrderDetail, OrderInput, OrderSummary, order_url
+from orders.api_inputs import OrderInput
+from orders.api_shapes import ORDER_ID_PARAMETER, OrderDetail, OrderSummary, order_url
 from orders.exceptions import FieldError, InvalidOrder
 from orders.models import ApiKey, Order, Scope
 from sagas.api_fields import Moment, checked, checked_query
 from sagas.api_paging import PageQuery, page_of
 from sagas.api_shapes import RUN_STATES
-from sagas.api_view import ApiView, answer_with_tag
+from sagas.api_view import ETAG, IF_NONE_MATCH, NOT_MODIFIED, ApiView, answer_with_tag
 
 LONGEST_WAIT = 10
 """Seconds. A request that waits holds a thread of the server's."""
@@ -85,8 +86,8 @@ class OrderCollectionApi(ApiView):
         summary="List orders",
         description="Your own; staff see all. Newest first unless asked otherwise.",
         tags=["Orders"],
-        parameters=[Query],
-        responses={200: Output},
+        parameters=[Query, IF_NONE_MATCH, ETAG],
+        responses={200: Output, 304: NOT_MODIFIED},
     )
     def get(self, request: Request) -> Response:
         query = checked_query(self.Query, request)
@@ -97,7 +98,8 @@ class OrderCollectionApi(ApiView):
             cursor=query.get("cursor"),
             newest_first=query["sort"] == "-placed_at",
         )
-        return Response(page.answer(OrderSummary(selectors.order_rows(page.rows), many=True).data))
+        rows = OrderSummary(selectors.order_rows(page.rows), many=True).data
+        return answer_with_tag(request, page.answer(rows))
 
     @extend_schema(
         operation_id="place_order",
@@ -124,7 +126,7 @@ class OrderCollectionApi(ApiView):
         ],
         request=OrderInput,
         responses={202: OpenApiResponse(OrderDetail, description="Stored, and under way.")},
-        examples=[OpenApiExample("A lamp and two chairs", value=EXAMPLE_ORDER, request_only=True)],
+        examples=[OpenApiExample("Two mugs and a coffee grinder", value=EXAMPLE_ORDER, request_only=True)],
     )
     def post(self, request: Request) -> Response:
         key_in(request)  # said first: without a key there is no point in looking at the body
@@ -149,10 +151,10 @@ class OrderDetailApi(ApiView):
         tags=["Orders"],
         parameters=[
             ORDER_ID_PARAMETER,
-            OpenApiParameter("If-None-Match", str, OpenApiParameter.HEADER, description="An `ETag` of before."),
-            OpenApiParameter("ETag", str, OpenApiParameter.HEADER, response=[200, 304]),
+            IF_NONE_MATCH,
+            ETAG,
         ],
-        responses={200: OrderDetail, 304: OpenApiResponse(description="Nothing changed.")},
+        responses={200: OrderDetail, 304: NOT_MODIFIED},
     )
     def get(self, request: Request, order_id: str) -> Response:
         return answer_with_tag(request, OrderDetail(order_or_404(order_id, request)).data)

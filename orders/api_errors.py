@@ -7,13 +7,15 @@ trace and told without it.
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation
 from django.db import InterfaceError, OperationalError
-from django.http import Http404, HttpRequest, JsonResponse, UnreadablePostError
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse, UnreadablePostError
+from django.views import defaults
 from rest_framework import exceptions
 from rest_framework.settings import api_settings
 
@@ -118,6 +120,27 @@ def problem_answer(
         content_type="application/problem+json",
         headers={"Cache-Control": "no-store"},
     )
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Django's handler400: what never reached an operation is a problem all the same, or a page to people."""
+    if is_for_api(request):
+        return problem_answer(request, PROBLEMS["bad-request"])
+    return defaults.bad_request(request, exception)
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    """Django's handler500, likewise."""
+    if is_for_api(request):
+        error = sys.exc_info()[1]
+        code = found_in(error)[0] if isinstance(error, Exception) else "internal"
+        return problem_answer(request, PROBLEMS[code])
+    return defaults.server_error(request)
+
+
+def is_for_api(request: HttpRequest) -> bool:
+    """Whether a program asked."""
+    return request.path.startswith("/api/")
 
 
 def found_in(error: Exception) -> Found:

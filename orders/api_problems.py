@@ -135,6 +135,13 @@ PROBLEMS = {
             retryable=True,
         ),
         Problem(
+            code="length-required",
+            status=HTTPStatus.LENGTH_REQUIRED,
+            title="How long is the body?",
+            cause="The body came in chunks, without a Content-Length.",
+            remedy="Send it in one piece, with its length.",
+        ),
+        Problem(
             code="payload-too-large",
             status=HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
             title="The body is too large",

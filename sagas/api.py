@@ -9,7 +9,7 @@ from uuid import UUID
 from django.db.models import QuerySet
 from django.http import Http404
 from django.urls import reverse
-from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -18,16 +18,12 @@ from sagas import selectors, services
 from sagas.api_fields import Moment, PlainObject, Strict, Text, Words, checked, checked_query
 from sagas.api_paging import PageQuery, page_of
 from sagas.api_shapes import DIRECTIONS, RUN_STATES, RunDetail, RunSummary
-from sagas.api_view import StaffView, answer_with_tag
+from sagas.api_view import ETAG, IF_NONE_MATCH, NOT_MODIFIED, StaffView, answer_with_tag
 from sagas.models import SagaRun
 
 READ, ACT = "runs:read", "runs:act"
 LOCATION = OpenApiParameter(
     "Location", str, OpenApiParameter.HEADER, response=[202], description="The run, to be looked at again."
-)
-ETAG = OpenApiParameter("ETag", str, OpenApiParameter.HEADER, response=[200, 304])
-IF_NONE_MATCH = OpenApiParameter(
-    "If-None-Match", str, OpenApiParameter.HEADER, description="An `ETag`: the answer is 304 if nothing changed."
 )
 
 
@@ -58,13 +54,18 @@ class RunListApi(StaffView):
             ref_name = "RunPage"
 
     @extend_schema(
-        operation_id="list_saga_runs", summary="List runs", tags=["Runs"], parameters=[Query], responses={200: Output}
+        operation_id="list_saga_runs",
+        summary="List runs",
+        tags=["Runs"],
+        parameters=[Query, IF_NONE_MATCH, ETAG],
+        responses={200: Output, 304: NOT_MODIFIED},
     )
     def get(self, request: Request) -> Response:
         query = checked_query(self.Query, request)
         page = page_of(_runs(query), request=request, limit=query["limit"], cursor=query.get("cursor"))
         views = selectors.views_for(page.rows)
-        return Response(page.answer(RunSummary([views[run.pk] for run in page.rows], many=True).data))
+        rows = RunSummary([views[run.pk] for run in page.rows], many=True).data
+        return answer_with_tag(request, page.answer(rows))
 
 
 class RunDetailApi(StaffView):
@@ -77,7 +78,7 @@ class RunDetailApi(StaffView):
         summary="Look at a run",
         tags=["Runs"],
         parameters=[IF_NONE_MATCH, ETAG],
-        responses={200: RunDetail, 304: OpenApiResponse(description="Nothing changed.")},
+        responses={200: RunDetail, 304: NOT_MODIFIED},
     )
     def get(self, request: Request, run_id: UUID) -> Response:
         return answer_with_tag(request, RunDetail(_view(run_id)).data)

@@ -8,12 +8,31 @@ from typing import Any, ClassVar, cast
 
 from django.http import HttpRequest
 from django.utils.cache import patch_vary_headers
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse
+from rest_framework.exceptions import APIException
 from rest_framework.permissions import BasePermission
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.settings import api_settings
 from rest_framework.views import APIView
+
+IF_NONE_MATCH = OpenApiParameter(
+    "If-None-Match",
+    str,
+    OpenApiParameter.HEADER,
+    description="An `ETag` of before: the answer is an empty 304 if nothing changed.",
+)
+ETAG = OpenApiParameter("ETag", str, OpenApiParameter.HEADER, response=[200, 304])
+NOT_MODIFIED = OpenApiResponse(description="Nothing changed.")
+
+
+class LengthRequired(APIException):
+    """A body that does not say how long it is; servers below us would pass it on as empty."""
+
+    status_code = HTTPStatus.LENGTH_REQUIRED
+    default_code = "length-required"
+    default_detail = "Send a body with its Content-Length, not in chunks."
 
 
 class ApiView(APIView):
@@ -26,6 +45,11 @@ class ApiView(APIView):
     act: ClassVar[str] = ""
     """What a person needs leave for beyond being staff: retry, skip, resolve."""
     metadata_class = None
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        if "Transfer-Encoding" in request.headers and not request.headers.get("Content-Length"):
+            raise LengthRequired
 
     def options(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Response:
         """Which methods there are is in `Allow`, what they take in the OpenAPI document."""

@@ -9,9 +9,15 @@ from typing import Any
 from django.test import Client
 
 from orders.api_keys import create_key
-from orders.models import ApiKey, Scope, User
+from orders.api_problems import PROBLEMS
+from orders.models import ApiKey, IdempotentRequest, Order, Scope, User
+from sagas.models import SagaRun
 
 ORDERS = "/api/v1/orders"
+
+PROBLEM_MEMBERS = {
+    "type", "title", "status", "detail", "instance", "code", "request_id", "retryable", "errors",
+}  # fmt: skip
 
 
 def order_body(**changes: Any) -> dict[str, Any]:
@@ -62,3 +68,24 @@ def make_caller(user: User, *scopes: Scope, name: str = "") -> Caller:
     """A caller with a new key of `user`, for everything unless scopes are named."""
     key, token = create_key(user=user, name=name or f"{user.username}'s key", scopes=scopes or tuple(Scope))
     return Caller(token, key)
+
+
+def problem(response: Any, status: int, code: str) -> dict[str, Any]:
+    """The problem in an answer, checked to be whole."""
+    assert (response.status_code, response.headers["Content-Type"]) == (status, "application/problem+json")
+    body: dict[str, Any] = response.json()
+    assert body.keys() >= PROBLEM_MEMBERS
+    assert (body["status"], body["code"], body["title"]) == (status, code, PROBLEMS[code].title)
+    assert body["type"] == f"http://testserver/api/v1/problems/{code}"
+    assert body["request_id"] == response.headers["X-Request-Id"]
+    assert response.headers["Cache-Control"] == "no-store"
+    return body
+
+
+def faults(response: Any) -> list[tuple[str, str]]:
+    """What a 400 complains of: (pointer, code)."""
+    return [(item["pointer"], item["code"]) for item in problem(response, 400, "validation-error")["errors"]]
+
+
+def nothing_is_stored() -> bool:
+    return not (Order.objects.exists() or SagaRun.objects.exists() or IdempotentRequest.objects.exists())

@@ -59,7 +59,7 @@ def known() -> dict[str, str]:
     """What is there to be found: an order being cancelled, and a run whose refund failed for good."""
     make_shop()
     stuck = make_order(order_id="ORD-124", card_token="tok_refund_fails", ship_postcode="00000")
-    run = SagaRun.objects.get(pk=stuck.run_id)
+    run = SagaRun.objects.get(business_key=stuck.order_id)
     assert run_to_end(run).status == "needs_attention"
     cancelled = make_order(order_id="ORD-125")
     cancel_order(order_id=cancelled.order_id, actor="customer:ada", reason="changed my mind")

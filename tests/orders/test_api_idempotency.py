@@ -17,8 +17,7 @@ from orders.models import IdempotentRequest, Order
 from orders.services import place_order
 from sagas.models import RunEvent, SagaRun
 from tests.factories import make_shop, make_user
-from tests.orders.api_client import ORDERS, Caller, make_caller, order_body
-from tests.orders.test_api import faults, nothing_is_stored, problem
+from tests.orders.api_client import ORDERS, Caller, faults, make_caller, nothing_is_stored, order_body, problem
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -1,0 +1,95 @@
+"""The API's description of itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+from django.test import Client
+
+from orders.models import Order
+from tests.factories import make_shop, make_user
+from tests.orders.api_client import ORDERS, Caller, make_caller
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def ada() -> Caller:
+    """A customer's program, in a shop with enough of everything."""
+    make_shop()
+    return make_caller(make_user(username="ada"))
+
+
+class TestDocument:
+    def test_it_is_json_by_default_and_yaml_on_request(self) -> None:
+        as_json = Client().get("/api/v1/schema")
+        as_yaml = Client().get("/api/v1/schema", headers={"Accept": "application/yaml"})
+
+        assert as_json.json()["openapi"] == "3.1.0"
+        assert as_yaml.text.startswith("openapi: 3.1.0")
+        assert sorted(as_json.json()["paths"]) == [
+            "/api/v1/orders",
+            "/api/v1/orders/{order_id}",
+            "/api/v1/orders/{order_id}/cancellations",
+            "/api/v1/orders/{order_id}/cancellations/{cancellation_id}",
+            "/api/v1/orders/{order_id}/events",
+            "/api/v1/saga-runs",
+            "/api/v1/saga-runs/{run_id}",
+            "/api/v1/saga-runs/{run_id}/resolutions",
+            "/api/v1/saga-runs/{run_id}/retries",
+            "/api/v1/saga-runs/{run_id}/skips",
+        ]
+
+    def test_it_is_valid_and_complete(self, tmp_path: Any) -> None:
+        call_command("spectacular", "--validate", "--fail-on-warn", "--file", str(tmp_path / "schema.yaml"))
+
+    def test_its_example_is_an_order_that_is_taken(self, ada: Caller) -> None:
+        operation = Client().get("/api/v1/schema").json()["paths"]["/api/v1/orders"]["post"]
+        (example,) = operation["requestBody"]["content"]["application/json"]["examples"].values()
+
+        assert ada.post(ORDERS, example["value"]).status_code == 202
+
+    def test_the_docs_page_asks_no_outside_host_and_keeps_the_strict_policy(self) -> None:
+        page = Client().get("/api/v1/docs")
+        script = Client().get("/api/v1/docs?script=")
+
+        assert page.status_code == 200
+        assert "//" not in page.text
+        assert "unsafe" not in page.headers["Content-Security-Policy"]
+        assert "<style" not in page.text
+        assert script.headers["Content-Type"] == "application/javascript"
+        assert "/api/v1/schema" in script.text
+
+    def test_every_operation_names_its_errors_and_its_security(self) -> None:
+        paths = Client().get("/api/v1/schema").json()["paths"]
+
+        for path, operations in paths.items():
+            for method, operation in operations.items():
+                said = set(operation["responses"])
+                assert said >= {"401", "403", "405", "406", "500", "503"}, (method, path)
+                assert ("404" in said) == ("{" in path), (method, path)
+                assert ({"400", "409", "411", "413", "415"} <= said) == (method == "post"), (method, path)
+                (key, session) = operation["security"]
+                assert (len(key["apiKey"]), session) == (1, {"cookieAuth": []}), (method, path)
+
+
+@pytest.mark.browser
+def test_the_docs_page_places_an_order(live_server: Any, page: Any) -> None:
+    make_shop()
+    token = make_caller(make_user(username="ada")).headers["Authorization"].removeprefix("Bearer ")
+
+    page.goto(f"{live_server.url}/api/v1/docs")
+    page.click("#operations-Orders-place_order .opblock-summary")
+    page.click(".btn.authorize")
+    page.fill("input[aria-label='auth-bearer-value']", token)
+    page.click(".auth-btn-wrapper .btn.authorize")
+    page.click(".btn-done")
+    page.click(".try-out__btn")
+    page.fill("input[placeholder='Idempotency-Key']", "from-the-docs")
+    page.click(".execute")
+    page.wait_for_selector(".live-responses-table tbody .response-col_status")
+
+    assert page.inner_text(".live-responses-table tbody .response-col_status").startswith("202")
+    assert Order.objects.get().order_id == "ORD-123"
