@@ -1,0 +1,486 @@
+"""The pages that show: the list, an order at each of its ends, what keeps them up to date, and who sees what."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+
+from config.middleware import POLICY
+from orders.models import Order, PaymentOperation, Reservation, SentMessage, Shipment
+from orders.services import cancel_order, hand_over
+from sagas.testing import FrozenClock, drive_once, run_to_end
+from tests.factories import make_order, make_shop, make_user
+from tests.orders.pages import INLINE, ended, order_ids, run_of, text_of, visitor
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+PAGES = ("order_detail", "order_live", "order_cancel")
+
+
+@pytest.fixture(autouse=True)
+def shop() -> None:
+    make_shop()
+
+
+@pytest.fixture
+def gina() -> Client:
+    return visitor("gina", "agent")
+
+
+@pytest.fixture
+def sam() -> Client:
+    return visitor("sam", "supervisor")
+
+
+def own_order(username: str = "ada", **changes: Any) -> tuple[Client, Order]:
+    """A customer's client, and an order of theirs."""
+    user = make_user(username=username)
+    client = Client()
+    client.force_login(user)
+    return client, make_order(user=user, customer_ref=username, **changes)
+
+
+class TestWhoSeesWhat:
+    @pytest.mark.parametrize("page", ["order_list", "order_new", "run_list", "run_attention", "health"])
+    def test_a_stranger_is_sent_to_the_login(self, client: Client, page: str) -> None:
+        address = reverse(page)
+
+        response = client.get(address)
+
+        assert (response.status_code, response.headers["Location"]) == (302, f"/accounts/login/?next={address}")
+
+    @pytest.mark.parametrize("page", PAGES)
+    def test_a_stranger_is_sent_to_the_login_from_an_order(self, client: Client, page: str) -> None:
+        address = reverse(page, args=[make_order().order_id])
+
+        response = client.get(address)
+
+        assert (response.status_code, response.headers["Location"]) == (302, f"/accounts/login/?next={address}")
+
+    def test_a_stranger_is_sent_to_the_login_from_a_run(self, client: Client) -> None:
+        run = run_of(make_order())
+
+        for address in (reverse("run_detail", args=[run.pk]), reverse("run_act", args=[run.pk, "retry"])):
+            assert client.get(address).headers["Location"] == f"/accounts/login/?next={address}"
+
+    def test_customers_see_their_own_orders_only(self) -> None:
+        ada, own = own_order("ada", order_id="ORD-ADA")
+        bob, other = own_order("bob", order_id="ORD-BOB")
+
+        assert order_ids(ada.get("/orders/")) == ["ORD-ADA"]
+        assert order_ids(bob.get("/orders/")) == ["ORD-BOB"]
+        for page in PAGES:
+            assert ada.get(reverse(page, args=[own.order_id])).status_code == 200
+            assert ada.get(reverse(page, args=[other.order_id])).status_code == 404
+        for page in ("order_cancel", "order_hand_over"):
+            assert ada.post(reverse(page, args=[other.order_id]), {"reason": "mine now"}).status_code == 404
+        assert run_of(other).status == "pending"
+        assert not run_of(other).events.exclude(kind="started").exists()
+
+    def test_staff_sees_every_order(self, gina: Client, sam: Client) -> None:
+        own_order("ada", order_id="ORD-ADA")
+        own_order("bob", order_id="ORD-BOB")
+
+        for client in (gina, sam):
+            assert order_ids(client.get("/orders/")) == ["ORD-BOB", "ORD-ADA"]
+            assert client.get("/orders/ORD-ADA/").status_code == 200
+
+    def test_runs_are_not_there_for_customers(self) -> None:
+        ada, order = own_order()
+        run = run_of(order)
+
+        for address in ("/runs/", "/runs/attention/", "/health/", f"/runs/{run.pk}/", f"/runs/{run.pk}/cancel/"):
+            assert ada.get(address).status_code == 404
+        assert ada.post(f"/runs/{run.pk}/cancel/", {"reason": "please"}).status_code == 404
+        assert run_of(order).cancel_requested_at is None
+        assert "/runs/" not in ada.get(f"/orders/{order.order_id}/").content.decode()
+
+    @pytest.mark.parametrize("number", ["ORD-NONE", "%00", "ORD%00-123", "%F0%9F%92%A5", "x" * 500, "'%20OR%201=1--"])
+    def test_an_order_that_is_not_there_is_not_found(self, gina: Client, number: str) -> None:
+        make_order()
+
+        for tail in ("", "live/", "cancel/"):
+            assert gina.get(f"/orders/{number}/{tail}").status_code == 404
+
+    def test_a_run_that_is_not_there_is_not_found(self, sam: Client) -> None:
+        nobody = "00000000-0000-0000-0000-000000000000"
+
+        for address in (f"/runs/{nobody}/", f"/runs/{nobody}/retry/", "/runs/nothing/"):
+            assert sam.get(address).status_code == 404
+        assert sam.get(f"/runs/{run_of(make_order()).pk}/erase/").status_code == 404
+
+
+class TestList:
+    def test_the_newest_stands_first_with_what_it_costs_and_where_it_is(self) -> None:
+        ada, _ = own_order(order_id="ORD-1")
+        user = Order.objects.get().user
+        ended("completed", order_id="ORD-2", user=user)
+
+        response = ada.get("/orders/")
+
+        assert order_ids(response) == ["ORD-2", "ORD-1"]
+        words = text_of(response)
+        assert "Completed ORD-2 99.99 EUR" in words.replace("\xa0", " ")
+        assert "Pending ORD-1 99.99 EUR" in words.replace("\xa0", " ")
+        assert "Customer" not in words
+
+    def test_states_narrow_it(self, gina: Client) -> None:
+        for end in ("completed", "compensated", "needs_attention"):
+            ended(end, order_id=f"ORD-{end}")
+        make_order(order_id="ORD-pending")
+
+        found = {
+            state: order_ids(gina.get("/orders/", {"state": state}))
+            for state in ("", "in_progress", "retrying", "needs_attention", "completed", "undone")
+        }
+
+        assert found == {
+            "": ["ORD-pending", "ORD-needs_attention", "ORD-compensated", "ORD-completed"],
+            "in_progress": ["ORD-pending"],
+            "retrying": [],
+            "needs_attention": ["ORD-needs_attention"],
+            "completed": ["ORD-completed"],
+            "undone": ["ORD-compensated"],
+        }
+
+    def test_an_unknown_state_shows_all(self, gina: Client) -> None:
+        make_order()
+
+        assert order_ids(gina.get("/orders/", {"state": "lost"})) == ["ORD-123"]
+
+    def test_every_id_leads_to_the_order(self, gina: Client) -> None:
+        order = ended("completed", customer_ref="USER-9", email="nine@example.com")
+        ended("completed", order_id="ORD-OTHER")
+        charge = PaymentOperation.objects.get(payment__order=order)
+        parcel = Shipment.objects.get(order=order)
+        message = SentMessage.objects.get(order=order)
+        reservation = Reservation.objects.filter(key__startswith=str(order.run_id)).first()
+        assert reservation is not None
+        ids = [
+            order.order_id,
+            "USER-9",
+            "NINE@example.com",
+            charge.provider_id,
+            parcel.shipment_id,
+            parcel.tracking_number,
+            message.email_id,
+            reservation.reservation_id,
+        ]
+
+        for text in ids:
+            response = gina.get("/orders/", {"q": f"  {text} "})
+            assert (text, response.status_code) == (text, 302)
+            assert response.headers["Location"] == f"/orders/{order.order_id}/"
+
+    def test_what_names_several_orders_lists_them(self, gina: Client) -> None:
+        make_order(order_id="ORD-1", email="two@example.com")
+        make_order(order_id="ORD-2", email="two@example.com")
+        make_order(order_id="ORD-3")
+
+        response = gina.get("/orders/", {"q": "two@example.com"})
+
+        assert order_ids(response) == ["ORD-2", "ORD-1"]
+        assert "found by: two@example.com" in text_of(response)
+
+    def test_a_customer_finds_nobody_elses_order(self) -> None:
+        ada, _ = own_order("ada", order_id="ORD-ADA")
+        own_order("bob", order_id="ORD-BOB")
+
+        response = ada.get("/orders/", {"q": "ORD-BOB"})
+
+        assert (response.status_code, order_ids(response)) == (200, [])
+        assert "No order fits." in text_of(response)
+
+    def test_staff_narrows_it_to_a_customer_and_customers_cannot(self, gina: Client) -> None:
+        ada, _ = own_order("ada", order_id="ORD-ADA")
+        own_order("bob", order_id="ORD-BOB")
+
+        assert order_ids(gina.get("/orders/", {"customer": "bob"})) == ["ORD-BOB"]
+        assert order_ids(ada.get("/orders/", {"customer": "bob"})) == ["ORD-ADA"]
+
+    @pytest.mark.parametrize("name", ["q", "customer", "before", "state"])
+    @pytest.mark.parametrize(
+        "value", ["\x00", "a\x00b", "<script>alert(1)</script>", "' OR 1=1 --", "\U0001f4a5" * 300]
+    )
+    def test_odd_filters_find_nothing_and_break_nothing(self, gina: Client, name: str, value: str) -> None:
+        make_order()
+
+        response = gina.get("/orders/", {name: value})
+
+        assert response.status_code == 200
+        assert order_ids(response) == ([] if name in {"q", "customer"} else ["ORD-123"])
+        assert "<script>" not in response.content.decode()
+
+    def test_it_turns_pages_without_losing_or_repeating_any(self, gina: Client) -> None:
+        for number in range(27):
+            make_order(order_id=f"ORD-{number:02}", email="many@example.com")
+
+        first = gina.get("/orders/", {"q": "many@example.com"})
+        older = re.findall(r'href="([^"]+)">Older</a>', first.content.decode())
+        second = gina.get(older[0].replace("&amp;", "&"))
+
+        assert order_ids(first) == [f"ORD-{number:02}" for number in range(26, 1, -1)]
+        assert order_ids(second) == ["ORD-01", "ORD-00"]
+        assert "Older" not in text_of(second)
+        assert "Newest" not in text_of(first)
+        assert 'href="/orders/?q=many%40example.com">Newest</a>' in second.content.decode()
+
+    def test_an_empty_list_says_why(self, gina: Client) -> None:
+        assert "No orders yet." in text_of(gina.get("/orders/"))
+        assert "No order fits." in text_of(gina.get("/orders/", {"state": "completed"}))
+        assert "No run is in this state." in text_of(gina.get("/runs/"))
+        assert "Nothing needs you." in text_of(gina.get("/runs/attention/"))
+
+    def test_its_live_part_is_the_rows_alone(self, gina: Client) -> None:
+        order = make_order()
+
+        first = gina.get("/orders/", headers={"X-Live": "1"})
+        again = gina.get("/orders/", headers={"X-Live": "1", "If-None-Match": first.headers["ETag"]})
+        cancel_order(order_id=order.order_id, actor="user:gina", reason="changed their mind")
+        after = gina.get("/orders/", headers={"X-Live": "1", "If-None-Match": first.headers["ETag"]})
+
+        assert (first.status_code, again.status_code, after.status_code) == (200, 304, 200)
+        assert (order_ids(first), again.content) == (["ORD-123"], b"")
+        assert "<html" not in first.content.decode()
+
+    def test_its_queries_do_not_grow_with_it(self, gina: Client) -> None:
+        def queries() -> int:
+            with CaptureQueriesContext(
+                connection,
+            ) as captured:
+                assert gina.get("/orders/").status_code == 200
+            return len(captured)
+
+        ended("completed", order_id="ORD-1")
+        few = queries()
+        for number in range(2, 8):
+            ended(
+                "needs_attention" if number % 2 else "completed",
+                order_id=f"ORD-{number}",
+                items=[{"sku": "ITEM-001", "quantity": 1}],
+                total_amount=None,
+            )
+
+        assert queries() == few
+
+
+class TestOrder:
+    def test_completed(self, gina: Client) -> None:
+        order = ended("completed")
+        parcel, message = Shipment.objects.get(), SentMessage.objects.get()
+
+        words = text_of(gina.get(f"/orders/{order.order_id}/")).replace("\xa0", " ")
+
+        assert "ORD-123 Completed All 4 steps are done." in words
+        for step in ("Reserve inventory Done", "Process payment Done", "Create shipment Done"):
+            assert step in words
+        assert "Charged 99.99 EUR Refunded 0.00 EUR We hold 99.99 EUR" in words
+        assert parcel.tracking_number in words
+        assert message.email_id in words
+        assert "to ada@example.com" in words
+        assert "Torstraße 1 10115 Berlin, DE" in words
+        assert "Not needed" in words
+
+    def test_compensated(self, gina: Client) -> None:
+        order = ended("compensated")
+
+        words = text_of(gina.get(f"/orders/{order.order_id}/")).replace("\xa0", " ")
+
+        assert "ORD-123 Undone" in words
+        assert "Refund payment Undone" in words
+        assert "Release inventory Undone" in words
+        assert "Charged 99.99 EUR Refunded 99.99 EUR We hold 0.00 EUR" in words
+        assert "Create shipment Failed" in words
+        assert "Cancel order" not in words
+
+    def test_needs_attention(self, sam: Client) -> None:
+        order = ended("needs_attention")
+        undo = run_of(order).records.filter(step="process_payment", direction="compensation")
+
+        response = sam.get(f"/orders/{order.order_id}/")
+
+        words = text_of(response).replace("\xa0", " ")
+        assert "ORD-123 Needs attention A person is needed." in words
+        assert f"{undo.count()} tries: Refund payment" in words
+        assert "Release inventory Undone" in words
+        assert "Charged 99.99 EUR Refunded 0.00 EUR Refund owed 99.99 EUR We hold 99.99 EUR" in words
+        for act in ("Retry now : Refund payment", "Settle by hand … Refund payment", "Give up …"):
+            assert act in words
+        keys = re.findall(r"key <code>([^<]+)</code>", response.content.decode())
+        assert set(keys) == set(run_of(order).records.values_list("key", flat=True))
+
+    def test_retrying(self, gina: Client) -> None:
+        order = make_order(ship_postcode="00001")
+        drive_once(run_of(order), clock=FrozenClock())
+
+        words = text_of(gina.get(f"/orders/{order.order_id}/")).replace("\xa0", " ")
+
+        assert "Create shipment Retrying" in words
+        assert "Safe to repeat: same key." in words
+        assert "Cancel order …" in words
+
+    def test_pending(self) -> None:
+        ada, order = own_order()
+
+        words = text_of(ada.get(f"/orders/{order.order_id}/")).replace("\xa0", " ")
+
+        assert "ORD-123 Pending Stored and waiting for a worker." in words
+        assert words.count("Not reached") == 4
+        assert "We hold 0.00 EUR" in words
+        assert "Cancel order …" in words
+
+    def test_the_carrier_has_it(self, gina: Client) -> None:
+        order = ended("completed")
+        hand_over(order_id=order.order_id, actor="user:sam")
+
+        words = text_of(gina.get(f"/orders/{order.order_id}/"))
+
+        assert "Handed over" in words
+        assert "Cannot be cancelled: " in words
+        assert "Cancel order …" not in words
+
+    def test_agents_are_shown_what_agents_may_do(self, gina: Client, sam: Client) -> None:
+        order = ended("needs_attention")
+
+        shown = {
+            name: re.findall(r"/runs/[0-9a-f-]+/([a-z]+)/", client.get(f"/orders/{order.order_id}/").content.decode())
+            for name, client in (("agent", gina), ("supervisor", sam))
+        }
+
+        assert set(shown["agent"]) == {"retry"}
+        assert set(shown["supervisor"]) == {"retry", "skip", "resolve", "abandon"}
+
+    def test_customers_are_shown_no_acts_of_staff(self) -> None:
+        ada, order = own_order(ship_postcode="00000", card_token="tok_refund_fails")
+        run_to_end(run_of(order))
+
+        response = ada.get(f"/orders/{order.order_id}/")
+
+        assert "/runs/" not in response.content.decode()
+        assert "Retry now" not in text_of(response)
+
+    def test_its_queries_do_not_grow_with_attempts(self, gina: Client) -> None:
+        def queries(order: Order) -> int:
+            with CaptureQueriesContext(connection) as captured:
+                assert gina.get(f"/orders/{order.order_id}/").status_code == 200
+            return len(captured)
+
+        plain = ended("compensated", order_id="ORD-1")
+        rough = ended("needs_attention", order_id="ORD-2")
+        assert run_of(rough).records.count() > run_of(plain).records.count() + 2
+
+        assert queries(rough) == queries(plain)
+
+    def test_text_of_customers_is_shown_as_text(self, gina: Client) -> None:
+        order = ended("completed", ship_name="<b>Ada</b><script>alert(1)</script>", customer_ref="<i>x</i>")
+
+        for address in (f"/orders/{order.order_id}/", "/orders/", f"/runs/{order.run_id}/"):
+            body = gina.get(address).content.decode()
+            assert "<script>alert" not in body
+            assert "<b>Ada" not in body
+            assert "<i>x" not in body
+
+
+class TestLivePart:
+    def test_unchanged_it_answers_without_contents(self) -> None:
+        ada, order = own_order()
+        address = f"/orders/{order.order_id}/live/"
+
+        first = ada.get(address)
+        again = ada.get(address, headers={"If-None-Match": first.headers["ETag"]})
+
+        assert (first.status_code, again.status_code, again.content) == (200, 304, b"")
+        assert again.headers["ETag"] == first.headers["ETag"]
+        assert first.headers["Cache-Control"] == "private, no-cache"
+        assert "<html" not in first.content.decode()
+
+    def test_every_act_changes_it(self, gina: Client) -> None:
+        order = make_order()
+        address = f"/orders/{order.order_id}/live/"
+        tags = [gina.get(address).headers["ETag"]]
+
+        run_to_end(run_of(order))
+        tags.append(gina.get(address).headers["ETag"])
+        cancel_order(order_id=order.order_id, actor="user:gina", reason="changed their mind")
+        tags.append(gina.get(address).headers["ETag"])
+        run_to_end(run_of(order))
+        tags.append(gina.get(address).headers["ETag"])
+
+        assert len(set(tags)) == 4
+        for tag in tags[:3]:
+            assert gina.get(address, headers={"If-None-Match": tag}).status_code == 200
+
+    def test_hand_over_changes_it(self, gina: Client) -> None:
+        order = ended("completed")
+        address = f"/orders/{order.order_id}/live/"
+        tag = gina.get(address).headers["ETag"]
+
+        hand_over(order_id=order.order_id, actor="user:sam")
+
+        assert gina.get(address, headers={"If-None-Match": tag}).status_code == 200
+
+    def test_it_says_when_there_is_nothing_more_to_wait_for(self, gina: Client) -> None:
+        under_way = make_order(order_id="ORD-1")
+        waiting = ended("needs_attention", order_id="ORD-2")
+        done = ended("completed", order_id="ORD-3")
+
+        said = [
+            "data-ended" in gina.get(f"/orders/{order.order_id}/live/").content.decode()
+            for order in (under_way, waiting, done)
+        ]
+
+        assert said == [False, False, True]
+
+
+class TestEveryPage:
+    def test_carries_the_policy_and_nothing_that_it_forbids(self, sam: Client) -> None:
+        order = ended("needs_attention")
+        ended("completed", order_id="ORD-2")
+        run = f"/runs/{order.run_id}/"
+        addresses = [
+            *("/orders/", "/orders/new/", "/orders/ORD-123/", "/orders/ORD-123/live/", "/orders/ORD-2/cancel/"),
+            *("/runs/", run, "/runs/attention/", "/health/", "/orders/ORD-NONE/"),
+            f"{run}retry/?step=process_payment&direction=compensation",
+            f"{run}resolve/?step=process_payment&direction=compensation",
+        ]
+
+        for address in addresses:
+            response = sam.get(address)
+            body = response.content.decode()
+            assert response.status_code == (404 if "NONE" in address else 200), address
+            assert (address, INLINE.findall(body)) == (address, [])
+            assert response.headers["Content-Security-Policy"] == POLICY
+            assert response.headers["X-Frame-Options"] == "DENY"
+
+    def test_so_does_the_login(self, client: Client) -> None:
+        response = client.get("/accounts/login/")
+
+        assert (response.status_code, INLINE.findall(response.content.decode())) == (200, [])
+        assert response.headers["Content-Security-Policy"] == POLICY
+
+    def test_runs_and_their_queries_do_not_grow(self, sam: Client) -> None:
+        def queries() -> list[int]:
+            counts = []
+            for address in ("/runs/", "/runs/attention/"):
+                with CaptureQueriesContext(connection) as captured:
+                    assert sam.get(address).status_code == 200
+                counts.append(len(captured))
+            return counts
+
+        ended("needs_attention", order_id="ORD-1")
+        few = queries()
+        for number in range(2, 6):
+            ended(
+                "needs_attention",
+                order_id=f"ORD-{number}",
+                items=[{"sku": "ITEM-001", "quantity": 1}],
+                total_amount=None,
+            )
+
+        assert queries() == few
