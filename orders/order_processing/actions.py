@@ -89,9 +89,11 @@ def look_up_payment(ctx: StepContext) -> PaymentResult | None:
         charge = get_payments().find_charge(key=ctx.key)
     if charge is None:
         return None
-    if (charge.amount, charge.currency) != (order.total_amount, order.currency):
-        return None  # sent again, the same charge comes back, and process_payment gives it back
     payment_books.note_charge(payment_books.asking(ctx.key), amount=charge.amount, transaction_id=charge.transaction_id)
+    if (charge.amount, charge.currency) != (order.total_amount, order.currency):
+        # None says that nothing is left of it, so that must be true first.
+        _give_back(ctx, order, charge)
+        return None
     return _paid(charge)
 
 
@@ -159,7 +161,11 @@ def look_up_shipment(ctx: StepContext) -> ShipmentResult | None:
     reference = parcel_books.reference_of(ctx.key)
     with as_outcomes():
         parcel = get_shipping().find_shipment(reference=reference)
-    if parcel is None or not parcel_books.note_booked(reference, parcel):
+    if parcel is None:
+        return None
+    if not parcel_books.note_booked(reference, parcel):
+        # None says that nothing is left of it, so that must be true first.
+        _call_off(ctx, reference, parcel)
         return None
     return _booked(parcel)
 

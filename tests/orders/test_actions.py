@@ -214,12 +214,16 @@ class TestPayment:
 
     def test_a_wrong_charge_that_cannot_be_given_back_stays_an_open_question(self, settings: Settings) -> None:
         settings.PROVIDERS = {**settings.PROVIDERS, "payments": f"{__name__}.GenerousGateway"}
-        faults.plan("payments", "refund", Kind.UNAVAILABLE)
+        faults.plan("payments", "refund", Kind.UNAVAILABLE, times=2)
 
         with pytest.raises(StepUnknown) as caught:
             actions.process_payment(context(self.step))
         assert caught.value.code == "give_back_failed"
+        with pytest.raises(StepUnknown):
+            actions.look_up_payment(context(self.step))
+        assert money() == (2 * TOTAL, NOTHING)
         assert actions.look_up_payment(context(self.step)) is None
+        assert money() == (2 * TOTAL, 2 * TOTAL)
         with pytest.raises(StepRefused):
             actions.process_payment(context(self.step))
 
@@ -341,6 +345,14 @@ class TestShipment:
         assert caught.value.code == "already_undone"
         assert SandboxParcel.objects.get().status == "cancelled"
         assert Shipment.objects.get().status == "cancelled"
+
+    def test_a_booking_found_after_the_order_was_cancelled_is_taken_back(self) -> None:
+        actions.create_shipment(context(self.step))
+        Shipment.objects.update(status=Shipment.Status.CANCELLING)
+
+        assert actions.look_up_shipment(context(self.step)) is None
+
+        assert SandboxParcel.objects.get().status == "cancelled"
 
     def test_a_booking_that_cannot_be_taken_back_stays_an_open_question(self) -> None:
         actions.create_shipment(context(self.step))
