@@ -120,7 +120,7 @@ SCENARIOS = (
     ),
     Scenario(
         name="shipment_refused",
-        order_id="DEMO-ADDRESS",
+        order_id="DEMO-PARCEL",
         title="Shipment refused",
         story="The carrier does not serve the address: the payment is refunded, then the stock released.",
         end="compensated",
@@ -136,7 +136,7 @@ SCENARIOS = (
     ),
     Scenario(
         name="carrier_away",
-        order_id="DEMO-CARRIER",
+        order_id="DEMO-RETRY",
         title="Carrier away, then back",
         story="The carrier gives no answer twice: the same booking is sent again until it does.",
         end="completed",

@@ -83,7 +83,7 @@ def laid_out(lines: Sequence[Line], width: int | None) -> list[str]:
         links = [path for _, path in hosts]
     widest = max(map(len, links), default=0)
     texts = [
-        f"  {line.title:<{titles}}  {link:<{widest}}  {state_of(line)}" for line, link in zip(lines, links, strict=True)
+        f"{line.title:<{titles}}  {link:<{widest}}  {state_of(line)}" for line, link in zip(lines, links, strict=True)
     ]
     return [text[:room] for text in texts]
 

@@ -34,7 +34,7 @@ pytestmark = pytest.mark.processes
 TOTAL, NOTHING = Decimal("99.99"), Decimal(0)
 ENDS = {scenario.order_id: scenario.end for scenario in SCENARIOS}
 # Charged and not refunded: the three that completed in full or late, and the one whose refund keeps failing.
-LIVE_PARCELS = {"DEMO-WELL", "DEMO-ANSWER", "DEMO-CARRIER", "DEMO-MAIL"}
+LIVE_PARCELS = {"DEMO-WELL", "DEMO-ANSWER", "DEMO-RETRY", "DEMO-MAIL"}
 OWED = {"DEMO-REFUND"}
 
 
@@ -101,7 +101,7 @@ def assert_everything_is_as_it_should_be(site: Site) -> None:
     assert money == {
         **dict.fromkeys(LIVE_PARCELS | OWED, (TOTAL, NOTHING)),
         "DEMO-CARD": (NOTHING, NOTHING),
-        "DEMO-ADDRESS": (TOTAL, TOTAL),
+        "DEMO-PARCEL": (TOTAL, TOTAL),
         "DEMO-CANCEL": (TOTAL, TOTAL),
     }
     # The gateway's own ledger says the same: one charge each, and a refund only where one was due.
@@ -117,7 +117,7 @@ def assert_everything_is_as_it_should_be(site: Site) -> None:
 
     assert dict(Shipment.objects.values_list("order__order_id", "status")) == {
         **dict.fromkeys(LIVE_PARCELS, "created"),
-        "DEMO-ADDRESS": "refused",
+        "DEMO-PARCEL": "refused",
         "DEMO-REFUND": "refused",
         "DEMO-CANCEL": "cancelled",
     }
@@ -143,7 +143,7 @@ def assert_everything_is_as_it_should_be(site: Site) -> None:
         ("process_payment", done, "refused"),
         ("reserve_inventory", undone, "succeeded"),
     ]
-    assert attempts("DEMO-ADDRESS") == [
+    assert attempts("DEMO-PARCEL") == [
         ("reserve_inventory", done, "succeeded"),
         ("process_payment", done, "succeeded"),
         ("create_shipment", done, "refused"),
@@ -154,7 +154,7 @@ def assert_everything_is_as_it_should_be(site: Site) -> None:
         ("process_payment", done, "unknown"),
         ("process_payment", done, "succeeded"),
     ]
-    assert [outcome for step, _, outcome in attempts("DEMO-CARRIER") if step == "create_shipment"] == [
+    assert [outcome for step, _, outcome in attempts("DEMO-RETRY") if step == "create_shipment"] == [
         "unavailable",
         "unavailable",
         "succeeded",

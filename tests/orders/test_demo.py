@@ -218,9 +218,9 @@ class TestScreen:
             screen.show(lines)
 
         assert out.getvalue() == (
-            "  All well  http://h/orders/A/     Pending\n"
-            "  Declined  http://h/orders/LONG/  Running: Process payment\n"
-            "  Declined  http://h/orders/LONG/  Undone, as expected\n"
+            "All well  http://h/orders/A/     Pending\n"
+            "Declined  http://h/orders/LONG/  Running: Process payment\n"
+            "Declined  http://h/orders/LONG/  Undone, as expected\n"
         )
 
     def test_on_a_terminal_the_lines_move_in_their_places(self) -> None:
@@ -230,11 +230,11 @@ class TestScreen:
             screen.show(lines)
 
         assert out.getvalue() == (
-            "\r\x1b[2K  All well  http://h/orders/A/     Pending\n"
-            "\r\x1b[2K  Declined  http://h/orders/LONG/  Running: Process payment\n"
+            "\r\x1b[2KAll well  http://h/orders/A/     Pending\n"
+            "\r\x1b[2KDeclined  http://h/orders/LONG/  Running: Process payment\n"
             "\x1b[2A"
-            "\r\x1b[2K  All well  http://h/orders/A/     Pending\n"
-            "\r\x1b[2K  Declined  http://h/orders/LONG/  Undone, as expected\n"
+            "\r\x1b[2KAll well  http://h/orders/A/     Pending\n"
+            "\r\x1b[2KDeclined  http://h/orders/LONG/  Undone, as expected\n"
         )
 
     def test_colours_show_only_where_they_are_wanted(self) -> None:
@@ -243,7 +243,7 @@ class TestScreen:
         Screen(unwanted, {"TERM": "xterm", "NO_COLOR": "1"}).show(ENDED)
         Screen(dumb, {"TERM": "dumb"}).show(ENDED)
 
-        assert "\x1b[32m  Declined" in wanted.getvalue()
+        assert "\x1b[32mDeclined" in wanted.getvalue()
         assert "\x1b[3" not in unwanted.getvalue()
         assert "\x1b" not in dumb.getvalue()
 
@@ -258,12 +258,27 @@ class TestScreen:
         screen.show(LINES)
         screen.show(ENDED)
 
-        assert out.getvalue() == "  Declined  http://h/orders/LONG/  Undone, as expected\n"
+        assert out.getvalue() == "Declined  http://h/orders/LONG/  Undone, as expected\n"
+
+    def test_every_scenario_fits_on_a_terminal_of_80_columns(self) -> None:
+        lines = [
+            Line(
+                title=scenario.title.partition(" (")[0],
+                status_word="Needs attention",
+                step_line="",
+                verdict="as expected",
+                is_expected=True,
+                link=f"http://127.0.0.1:8000/orders/{scenario.order_id}/",
+            )
+            for scenario in SCENARIOS
+        ]
+
+        assert all(text.endswith("as expected") for text in laid_out(lines, 80))
 
     def test_on_a_narrow_terminal_links_lose_their_host_and_no_line_wraps(self) -> None:
         texts = laid_out(ENDED, 65)
 
-        assert texts[1] == "  Declined  /orders/LONG/  Undone, as expected"
+        assert texts[1] == "Declined  /orders/LONG/  Undone, as expected"
         assert max(len(text) for text in laid_out(ENDED, 30)) == 29
 
 
