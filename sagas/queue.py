@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from datetime import timedelta
 from functools import partial
 
@@ -10,18 +11,24 @@ from asgiref.sync import async_to_sync
 from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
+from django_q.brokers import get_broker
 from django_q.conf import Conf
 from django_q.models import OrmQ, Schedule
 from django_q.tasks import async_task
 
 from sagas import journal
-from sagas.driver import Driver
+from sagas.driver import Driver, Limits
 from sagas.models import StepRecord
 
 log = logging.getLogger(__name__)
 
 DRIVE = "sagas.queue.drive"
 SWEEP = "sagas.queue.sweep"
+STOP_FLAG = "SAGA_STOP_FLAG"
+"""Names, in the environment, a file; once it is there, drives finish what is under way and end."""
+LAST_SECONDS = 5
+"""What a drive leaves between its own end and the queue's timeout."""
+MANY = 20
 
 
 def rings_in_transaction() -> bool:
@@ -51,7 +58,11 @@ def _ring_safely() -> None:
 
 def drive() -> int:
     """Take up due runs until nothing is due soon; how many were taken up. Ends well before the queue's timeout."""
-    taken: int = async_to_sync(partial(Driver().drive, seconds=settings.SAGA_DRIVE_SECONDS))()
+    seconds = settings.SAGA_DRIVE_SECONDS
+    limits = Limits.from_settings()
+    if Conf.TIMEOUT is not None:
+        limits.grace = timedelta(seconds=max(Conf.TIMEOUT - seconds - LAST_SECONDS, 1))
+    taken: int = async_to_sync(partial(Driver(limits=limits).drive, seconds=seconds, stop=is_told_to_stop))()
     if journal.due(timezone.now()).exists():
         _ring_safely()
     return taken
@@ -66,8 +77,26 @@ def sweep() -> int:
 
 
 def bell_is_ringing() -> bool:
-    """Whether a wake-up lies in the ORM broker already: one is enough. Other brokers cannot be asked."""
-    return rings_in_transaction() and OrmQ.objects.exists()
+    """Whether a wake-up lies in the queue, free to be taken: one is enough.
+
+    One that is taken and not acknowledged does not count: whoever took it may be dead, and the broker shows it again
+    only after Q_CLUSTER['retry']. On the ORM broker it is looked for among the newest, since others may use the same
+    queue; another broker only tells how much lies in it.
+    """
+    if not rings_in_transaction():
+        try:
+            return bool(get_broker().queue_size() >= MANY)
+        except Exception:  # each broker has errors of its own
+            log.exception("The queue does not say how much lies in it.")
+            return True
+    newest = OrmQ.objects.filter(lock__lte=timezone.now()).order_by("-id")[:MANY]
+    return any(waiting.task.get("func") == DRIVE for waiting in newest)
+
+
+def is_told_to_stop() -> bool:
+    """Whether whoever supervises this process wants it to end: see STOP_FLAG."""
+    flag = os.environ.get(STOP_FLAG)
+    return flag is not None and os.path.exists(flag)
 
 
 def schedule_sweep() -> None:
@@ -80,10 +109,12 @@ def schedule_sweep() -> None:
 def stalled(*, longer_than: timedelta) -> bool:
     """Whether work has been due for longer than that and no attempt has begun meanwhile: nobody answers the bell.
 
-    A queue that is merely long does not count: there, attempts begin all the time.
+    A queue that is merely long does not count: there, attempts begin all the time. Nor do workers that are busy with
+    slow steps: they renew their leases, so that more than half of one is always left.
     """
-    since = timezone.now() - longer_than
-    if not journal.due(since).exists():
+    now = timezone.now()
+    since = now - longer_than
+    if not journal.due(since).exists() or journal.is_held_after(now + timedelta(seconds=settings.SAGA_LEASE / 2 - 1)):
         return False
     last = StepRecord.objects.exclude(worker="").order_by("-id").values_list("started_at", flat=True).first()
     return last is None or last < since

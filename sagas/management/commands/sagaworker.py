@@ -21,6 +21,11 @@ from django.db import DatabaseError, close_old_connections
 from sagas import queue
 
 STALLED_AFTER = timedelta(seconds=15)
+LONGEST_PATIENCE = timedelta(minutes=5)
+STOP_SECONDS = 20.0
+"""In this time drives finish what is under way."""
+STALLED_STOP_SECONDS = 3.0
+"""A cluster that takes no work has nothing under way to wait for."""
 
 
 class Command(BaseCommand):
@@ -42,16 +47,21 @@ class Command(BaseCommand):
         queue.schedule_sweep()
         cluster = self._start()
         started = time.monotonic()
+        # A cluster takes seconds to start, and many on a busy machine: each restart that brings nothing waits longer.
+        patience = stalled_after
         try:
             while not self.stopping:
                 time.sleep(1)
                 if cluster.poll() is not None:
                     self.stderr.write(f"The cluster ended with {cluster.returncode}; starting another.")
                     cluster, started = self._start(), time.monotonic()
-                elif self._stalled(stalled_after) and time.monotonic() - started > stalled_after.total_seconds():
+                elif not self._stalled(stalled_after):
+                    patience = stalled_after
+                elif time.monotonic() - started > patience.total_seconds():
                     self.stderr.write("Work is due and nobody takes it; restarting the cluster.")
-                    self._end(cluster)
+                    self._end(cluster, seconds=STALLED_STOP_SECONDS)
                     cluster, started = self._start(), time.monotonic()
+                    patience = min(patience * 2, LONGEST_PATIENCE)
         finally:
             self._end(cluster)
 
@@ -71,13 +81,13 @@ class Command(BaseCommand):
         # A group of its own: stopping it reaches its workers too, and Ctrl-C reaches this process alone.
         return subprocess.Popen([sys.executable, sys.argv[0], "qcluster"], start_new_session=True)
 
-    def _end(self, cluster: subprocess.Popen[bytes]) -> None:
+    def _end(self, cluster: subprocess.Popen[bytes], *, seconds: float = STOP_SECONDS) -> None:
         if cluster.poll() is None:
             cluster.terminate()
             try:
-                cluster.wait(timeout=20)
+                cluster.wait(timeout=seconds)
             except subprocess.TimeoutExpired:
-                self.stderr.write("The cluster did not stop within 20 s; killing it.")
+                self.stderr.write(f"The cluster did not stop within {seconds:g} s; killing it.")
         # Whatever is left of the group: workers outlive a sentinel that was killed.
         try:
             os.killpg(cluster.pid, signal.SIGKILL)
