@@ -22,7 +22,7 @@ def make_product(*, sku: str = "ITEM-001", price: str = "30.00", stock: int = 10
 
 
 def make_shop() -> tuple[Product, Product]:
-    """The two products that DESIGN's order of 99.99 is made of, ten of each."""
+    """The two products that the README's order of 99.99 is made of, ten of each."""
     return make_product(sku="ITEM-001", price="30.00"), make_product(sku="ITEM-002", price="39.99")
 
 
@@ -37,7 +37,7 @@ def make_user(*, username: str = "ada", role: str = "", **changes: Any) -> User:
 
 
 def order_fields(**changes: Any) -> dict[str, Any]:
-    """What place_order is given for DESIGN's order: 2 × ITEM-001 and 1 × ITEM-002, 99.99 EUR."""
+    """What place_order is given for the README's order: 2 × ITEM-001 and 1 × ITEM-002, 99.99 EUR."""
     return {
         "order_id": "ORD-123",
         "user": None,

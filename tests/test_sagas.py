@@ -39,7 +39,7 @@ ACTIONS = ["reserve_inventory", "process_payment", "create_shipment", "send_conf
 
 
 def order_saga(**changes: Any) -> OrderProcessingSaga:
-    """DESIGN's order."""
+    """The README's order."""
     return OrderProcessingSaga(
         **{
             "order_id": "ORD-123",

@@ -21,7 +21,7 @@ PROBLEM_MEMBERS = {
 
 
 def order_body(**changes: Any) -> dict[str, Any]:
-    """DESIGN's order as the API takes it; None leaves a member out."""
+    """The README's order as the API takes it; None leaves a member out."""
     body = {
         "order_id": "ORD-123",
         "user_id": "USER-456",

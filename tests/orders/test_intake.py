@@ -19,7 +19,7 @@ ONE = [{"sku": "ITEM-001", "quantity": 1}]
 
 
 def refused(**changes: Any) -> list[tuple[str, str]]:
-    """(field, code) of all that is wrong with DESIGN's order after `changes`; nothing of it may be stored."""
+    """(field, code) of all that is wrong with the README's order after `changes`; nothing of it may be stored."""
     with pytest.raises(InvalidOrder) as caught:
         place_order(**order_fields(**changes))
     assert not Order.objects.exists()
