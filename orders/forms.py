@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from django.http import QueryDict
@@ -39,6 +39,8 @@ HINTS = {
     "ship_country": "Two letters, for example DE.",
     "card_token": "The gateway's token, for example tok_visa. Never a card's number.",
 }
+WHOLE = frozenset({"items", "total_amount", "currency"})
+"""Faults of all lines together."""
 LINE = re.compile(r"line-(\d{1,3})-sku")
 
 
@@ -49,6 +51,7 @@ class FormLine:
     number: int
     sku: str
     quantity: str
+    fault: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,21 +103,28 @@ class OrderForm:
         )
 
     def items(self) -> list[dict[str, Any]]:
-        """The lines that say something, as place_order takes them; a quantity that is no number stays text."""
-        filled = [line for line in self.lines if line.sku and line.quantity.strip()]
-        return [{"sku": line.sku, "quantity": _number(line.quantity)} for line in filled]
+        """The lines that name a product, as place_order takes them; a quantity that is no number stays text."""
+        return [{"sku": line.sku, "quantity": _number(line.quantity)} for line in self._filled()]
 
     def take_faults(self, error: InvalidOrder) -> None:
-        """Keep what was wrong, so that the page can say it beside each field."""
+        """Keep what was wrong, so that the page can say it beside each field and each line."""
         self.faults = list(error.errors)
+        if any(fault.code == "card_number" for fault in self.faults):
+            self.values["card_token"] = ""  # the page may be kept or cached; a card's number must not be in it
+        for position, line in enumerate(self._filled()):
+            said = [fault.message for fault in self.faults if f"{fault.field}.".startswith(f"items.{position}.")]
+            self.lines[self.lines.index(line)] = replace(line, fault=" ".join(said))
+
+    def _filled(self) -> list[FormLine]:
+        return [line for line in self.lines if line.sku]
 
     def fault_of(self, name: str) -> str:
         """What is wrong with a field, in words."""
         return " ".join(fault.message for fault in self.faults if fault.field.partition(".")[0] == name)
 
     def item_fault(self) -> str:
-        """What is wrong with the lines, in words."""
-        return self.fault_of("items")
+        """What is wrong with the lines as a whole, in words: none at all, too many, another total than was shown."""
+        return " ".join(fault.message for fault in self.faults if fault.field in WHOLE)
 
     def fields(self) -> list[FormField]:
         """The text fields as the page shows them."""
@@ -131,12 +141,23 @@ class OrderForm:
         ]
 
     def summary(self) -> list[tuple[str, str, str]]:
-        """(field's id on the page, its label, what is wrong), in the order found."""
+        """(id on the page to go to, or nothing; its label; what is wrong), in the order found."""
         return [
-            (f"id_{name}", LABELS.get(name, name), fault.message)
+            (self._place(fault.field), LABELS.get(name, name), fault.message)
             for fault in self.faults
             for name in [fault.field.partition(".")[0]]
         ]
+
+    def _place(self, name: str) -> str:
+        if name in WHOLE:
+            return "id_items"
+        if not name.startswith("items."):
+            return f"id_{name}" if name in TEXTS else ""
+        position, _, part = name.removeprefix("items.").partition(".")
+        filled = self._filled()
+        if int(position) >= len(filled):
+            return "id_items"  # a scenario's own line, which nobody typed
+        return f"id_line-{filled[int(position)].number}-{'sku' if part == 'sku' else 'quantity'}"
 
 
 def _number(text: str) -> int | str:

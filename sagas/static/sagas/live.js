@@ -78,7 +78,8 @@
     form.addEventListener("click", (event) => {
       const drop = event.target.closest("[data-drop-line]");
       if (!drop) return;
-      drop.closest("[data-line-row]").querySelector("input[type=number]").value = "";
+      // Kept, though empty and out of sight: the next line's number is counted from those there are.
+      drop.closest("[data-line-row]").querySelector("select").value = "";
       drop.closest("[data-line-row]").hidden = true;
       total();
       add.focus();
