@@ -5,7 +5,7 @@ Forward order, retries, waits, deadline, cancelling, pivot and undo live here an
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum, auto
@@ -66,6 +66,8 @@ class Begin:
     number: int
     maybe_done: bool
     """An earlier attempt may have happened: look it up first."""
+    look_up_only: bool = False
+    """The tries are used up: ask what became of the last one, and send nothing more."""
     signal: Mapping[str, Any] | None = None
 
 
@@ -81,6 +83,10 @@ class Decision:
     """Set when the run turns back now."""
     attention: str = ""
     current_step: str = ""
+
+
+LAST_LOOK_UPS = 3
+"""How often the look-up is asked after the tries are used up: asking sends nothing."""
 
 
 class Stand(Enum):
@@ -105,6 +111,7 @@ class Progress:
     """Failures in a row that count against the policy."""
     until: datetime | None = None
     maybe_done: bool = False
+    look_up_only: bool = False
     signal: Mapping[str, Any] | None = None
     code: str = ""
     message: str = ""
@@ -129,21 +136,43 @@ def progress(saga: Saga, history: History, step: Step, direction: Direction, now
         return Progress(stand=Stand.IN_FLIGHT, number=last.number, failures=_failures(history, tries, direction))
     if last.outcome in DONE:
         return Progress(stand=Stand.DONE, number=last.number)
+    if last.number <= _fresh_from(history, last):  # a person asked for another try since
+        return Progress(
+            stand=Stand.READY,
+            number=last.number,
+            maybe_done=_may_have_happened(tries),
+            signal=_heard(history, tries),
+        )
     if last.outcome is Outcome.WAITING:
-        return _waiting(history, last, maybe_done=_may_have_happened(tries), now=now)
+        return _waiting(history, tries, now)
     return _after_failure(history, step, direction, tries, now)
 
 
-def _waiting(history: History, last: Attempt, *, maybe_done: bool, now: datetime) -> Progress:
-    signal: Mapping[str, Any] | None = history.signals.get(last.wait_signal) if last.wait_signal else None
+def _heard(history: History, tries: list[Attempt]) -> Mapping[str, Any] | None:
+    """What the last wait brought: the signal's payload, nothing for a date; None: it brought nothing."""
+    for attempt in reversed(tries):
+        if attempt.outcome is Outcome.WAITING:
+            return history.signals.get(attempt.wait_signal) if attempt.wait_signal else {}
+    return None
+
+
+def _waiting(history: History, tries: list[Attempt], now: datetime) -> Progress:
+    last = tries[-1]
+    maybe_done = _may_have_happened(tries)
     passed = last.retry_at is not None and now >= last.retry_at
-    if signal is None and passed and not last.wait_signal:
-        signal = {}
-    if signal is not None:
-        return Progress(stand=Stand.READY, number=last.number, signal=signal)
-    if passed:
-        message = f"The signal {last.wait_signal} did not come in time."
-        return Progress(stand=Stand.FAILED, number=last.number, code="signal_timeout", message=message, refused=True)
+    code = message = ""
+    if last.wait_signal in history.signals:
+        before = [a for a in tries[:-1] if a.number > _fresh_from(history, a) and a.wait_signal == last.wait_signal]
+        if not before:
+            return Progress(stand=Stand.READY, number=last.number, maybe_done=maybe_done, signal=_heard(history, tries))
+        # It was given the signal and waits for it again: without an end to this it would be called for ever.
+        code, message = "waits_again", f"It waits again for the signal {last.wait_signal}, which has come."
+    elif passed and not last.wait_signal:
+        return Progress(stand=Stand.READY, number=last.number, maybe_done=maybe_done, signal={})
+    elif passed:
+        code, message = "signal_timeout", f"The signal {last.wait_signal} did not come in time."
+    if code:
+        return Progress(stand=Stand.FAILED, number=last.number, code=code, message=message, refused=True)
     return Progress(stand=Stand.WAITING, number=last.number, until=last.retry_at, maybe_done=maybe_done)
 
 
@@ -152,13 +181,13 @@ def _after_failure(history: History, step: Step, direction: Direction, tries: li
     policy = step.policy(direction)
     failures = _failures(history, tries, direction)
     maybe_done = _may_have_happened(tries)
-    if failures == 0:  # a person asked for another try since
-        return Progress(stand=Stand.READY, number=last.number, maybe_done=maybe_done)
     refused = last.outcome is Outcome.REFUSED
     due = last.retry_at or now
     first = next(a for a in tries if a.number > _fresh_from(history, last))
     too_late = policy.deadline is not None and max(due, now) > first.started_at + policy.deadline
-    if refused or failures >= policy.attempts or too_late:
+    spent = failures >= policy.attempts or too_late
+    asks = spent and maybe_done and step.looks_up(direction) is not None and failures < policy.attempts + LAST_LOOK_UPS
+    if refused or (spent and not asks):
         return Progress(
             stand=Stand.FAILED,
             number=last.number,
@@ -175,6 +204,8 @@ def _after_failure(history: History, step: Step, direction: Direction, tries: li
         failures=failures,
         until=None if ready else due,
         maybe_done=maybe_done,
+        look_up_only=asks,
+        signal=_heard(history, tries),
     )
 
 
@@ -233,6 +264,21 @@ def past_pivot(saga: Saga, history: History) -> bool:
     return all(step.name in done for step in saga.steps if step.kind is not Kind.RETRIABLE)
 
 
+def beyond_return(saga: Saga, history: History) -> Step | None:
+    """The pivot without an undo that is done, or may be: no way leads back from it."""
+    for step in saga.steps:
+        if step.kind is Kind.PIVOT and step.compensation is None and left_something(history, step.name):
+            return step
+    return None
+
+
+def deadline_of(saga: Saga, history: History) -> datetime | None:
+    """The deadline, as long as it counts: until the pivot is done, and while there is a way back."""
+    if history.deadline_at is None or past_pivot(saga, history) or beyond_return(saga, history) is not None:
+        return None
+    return history.deadline_at
+
+
 def turn_back_cause(saga: Saga, history: History, now: datetime) -> Failure | None:
     """Why the run must turn back now, or None."""
     if history.cancel_requested:
@@ -244,7 +290,8 @@ def turn_back_cause(saga: Saga, history: History, now: datetime) -> Failure | No
         # An open question is a person's: going back on a guess could leave a charge behind.
         if stand.stand is Stand.FAILED and (stand.refused or not stand.maybe_done):
             return Failure(step=step.name, code=stand.code, message=stand.message)
-    if history.deadline_at is not None and now >= history.deadline_at and not past_pivot(saga, history):
+    deadline = deadline_of(saga, history)
+    if deadline is not None and now >= deadline:
         return Failure(step="", code="deadline", message="The run's deadline passed before its pivot was done.")
     return None
 
@@ -254,13 +301,14 @@ def _go_forward(saga: Saga, history: History, now: datetime) -> Decision:
     done = {name for name, stand in stands.items() if stand.stand is Stand.DONE}
     if len(done) == len(saga.steps):
         return Decision(status=RunStatus.COMPLETED)
-    reachable = [step for step in saga.steps if step.name not in done and done.issuperset(saga.before(step.name))]
+    reachable = next_steps(saga, done)
     begin = tuple(
         _begin(step, Direction.ACTION, stands[step.name]) for step in reachable if _may_begin(stands[step.name])
     )
     waits = [until for step in reachable if (until := stands[step.name].until) is not None]
-    if history.deadline_at is not None and not past_pivot(saga, history):
-        waits.append(history.deadline_at)
+    deadline = deadline_of(saga, history)
+    if deadline is not None:
+        waits.append(deadline)
     stuck = [step for step in reachable if stands[step.name].stand is Stand.FAILED]
     busy = bool(begin) or any(stands[step.name].stand is Stand.IN_FLIGHT for step in reachable)
     failing = any(stands[step.name].failures for step in reachable)
@@ -274,6 +322,11 @@ def _go_forward(saga: Saga, history: History, now: datetime) -> Decision:
         attention="; ".join(_stuck(step, stands[step.name]) for step in stuck),
         current_step=(stuck or reachable)[0].name,
     )
+
+
+def next_steps(saga: Saga, done: Set[str]) -> list[Step]:
+    """The steps not done whose predecessors all are."""
+    return [step for step in saga.steps if step.name not in done and done >= set(saga.before(step.name))]
 
 
 def _stuck(step: Step, stand: Progress) -> str:
@@ -292,6 +345,7 @@ def _begin(step: Step, direction: Direction, stand: Progress) -> Begin:
         direction=direction,
         number=stand.number + 1,
         maybe_done=stand.maybe_done,
+        look_up_only=stand.look_up_only,
         signal=stand.signal,
     )
 

@@ -7,11 +7,13 @@ import inspect
 import json
 import logging
 import os
+import re
 import socket
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -19,7 +21,7 @@ from typing import Any, TypeVar
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
-from django.db import DatabaseError, InterfaceError, close_old_connections
+from django.db import DatabaseError, InterfaceError, OperationalError, close_old_connections
 from django.utils import timezone
 
 from sagas import journal, points
@@ -33,12 +35,25 @@ from sagas.states import DONE, ENDED, Direction, Outcome, RunStatus
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
+AWAY = (OperationalError, InterfaceError)
+"""Raised when the database is away, restarting or at its limits: the same write may well succeed later."""
+
+NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+"""A NUL character in JSON, as opposed to a backslash that is followed by u0000. PostgreSQL stores none."""
+
+ABSENT = Ended(
+    outcome=Outcome.UNAVAILABLE,
+    code="not_done",
+    message="It did not happen: the look-up found nothing, and the tries are used up.",
+    settled=True,
+)
+
 _pool: ThreadPoolExecutor | None = None
 
 
 def _threads() -> ThreadPoolExecutor:
     """The process's threads for plain functions; kept, so that their database connections are kept too."""
-    global _pool  # noqa: PLW0603
+    global _pool
     if _pool is None:
         _pool = ThreadPoolExecutor(max_workers=settings.SAGA_THREADS, thread_name_prefix="saga-act")
     return _pool
@@ -59,6 +74,8 @@ class Limits:
     max_claims: int
     max_result_bytes: int = 64 * 1024
     poll: timedelta = timedelta(milliseconds=50)
+    look: timedelta = timedelta(milliseconds=100)
+    """How often an idle drive that stays for what is due soon looks for what came in meanwhile."""
     grace: timedelta = timedelta(seconds=15)
     """How long a stopping drive waits for what is under way."""
 
@@ -88,27 +105,34 @@ class Driver:
         self._inline = inline
         self._held: dict[uuid.UUID, Held] = {}
         self._tasks: dict[asyncio.Task[Ended], tuple[Held, StepRecord]] = {}
+        self._ended: list[tuple[Held, StepRecord, Ended]] = []
+        """Ended and not recorded yet."""
+        self._afresh = False
+        """The last commit failed: what is in `_ended` was perhaps written, and perhaps not."""
+        self._stopping = False
+        self._places = asyncio.Semaphore(settings.SAGA_THREADS)
 
-    async def drive(self, *, seconds: float) -> int:
-        """Take up due runs for `seconds`, finish what is under way, and return how many runs were taken up."""
+    async def drive(self, *, seconds: float, stop: Callable[[], bool] = lambda: False) -> int:
+        """Take up due runs for `seconds` or until `stop`, finish what is under way, return how many were taken up."""
         stop_at = time.monotonic() + seconds
         taken = 0
         try:
             while True:
+                self._stopping = self._stopping or time.monotonic() >= stop_at
+                if not self._stopping and stop():
+                    self._stopping, stop_at = True, time.monotonic()
+                if self._stopping and time.monotonic() >= stop_at + self.limits.grace.total_seconds():
+                    return taken
                 try:
-                    stopping = time.monotonic() >= stop_at
-                    if not stopping:
+                    if self._ended:
+                        await self._commit()
+                    if not self._stopping:
                         taken += await self._claim()
-                    if not self._tasks and (stopping or not await self._wait_for_due(stop_at)):
-                        return taken
-                    if stopping and time.monotonic() >= stop_at + self.limits.grace.total_seconds():
+                    if not self._tasks and (self._stopping or not await self._wait_for_due(stop_at)):
                         return taken
                     await self._step()
                 except (DatabaseError, InterfaceError) as error:
-                    # What was lost here is found again: its lease ends, and the attempt counts as unknown.
                     log.warning("The database gave no answer (%s); trying again in a second.", error)
-                    if time.monotonic() >= stop_at:
-                        return taken
                     await asyncio.sleep(1)
         finally:
             await self._let_go()
@@ -131,25 +155,17 @@ class Driver:
             await self._let_go()
 
     def _wait_of(self, run: SagaRun) -> timedelta | None:
-        """How long until this run goes on by itself; None: only when a signal comes."""
-        if run.due_at is None or self._waits_for_signal(run):
+        """How long until this run goes on by itself; None: only when the world says something."""
+        now = self._clock()
+        if run.lease_until is not None and run.lease_until >= now:
+            return self.limits.look  # another worker has it: look again soon
+        if run.due_at is None or journal.waits_for(run, now) in ("signal", "date"):
             return None
-        if run.lease_until is not None and run.lease_until > self._clock():
-            return timedelta(seconds=0.1)  # another worker has it: look again soon
-        return max(run.due_at - self._clock(), timedelta(0))
-
-    def _waits_for_signal(self, run: SagaRun) -> bool:
-        last = StepRecord.objects.filter(run=run).order_by("-id").first()
-        return (
-            last is not None
-            and last.outcome == Outcome.WAITING.value
-            and run.due_at is not None
-            and (run.due_at > self._clock())
-        )
+        return max(run.due_at - now, timedelta(0))
 
     async def _claim(self, run_id: uuid.UUID | None = None) -> int:
         room = self.limits.batch - len(self._held)
-        if room <= 0:
+        if room <= 0 or any(held.is_suspect() for held in self._held.values()):
             return 0
         claimed = await self._db(
             lambda: journal.claim(
@@ -159,6 +175,7 @@ class Driver:
                 limit=room,
                 max_claims=self.limits.max_claims,
                 run_id=run_id,
+                alone=not self._held,
             )
         )
         for held in claimed:
@@ -175,29 +192,59 @@ class Driver:
 
     async def _step(self) -> None:
         """Wait a moment for attempts to end, and commit all that did."""
+        if not self._tasks:
+            return
         poll = self.limits.poll.total_seconds()
         done, _ = await asyncio.wait(self._tasks, timeout=poll, return_when=asyncio.FIRST_COMPLETED)
         if done:
             # One turn of the loop: what ends in the same moment shares the commit.
             await asyncio.sleep(0)
-            done |= {task for task in self._tasks if task.done()}
-            await self._commit(done)
+            for task in [task for task in self._tasks if task.done()]:
+                held, record = self._tasks.pop(task)
+                self._ended.append((held, record, task.result()))
+            await self._commit()
         await self._renew()
 
-    async def _commit(self, done: set[asyncio.Task[Ended]]) -> None:
-        finished: list[tuple[Held, StepRecord, Ended]] = []
-        for task in done:
-            held, record = self._tasks.pop(task)
-            if held.run.pk in self._held:
-                finished.append((held, record, task.result()))
-        touched = {held.run.pk for held, _, _ in finished}
-        try:
-            still = await self._db(
-                lambda: journal.commit(finished, worker=self.worker, now=self._clock(), lease=self.limits.lease)
+    async def _commit(self) -> None:
+        """Record what has ended. If the database is away, it is kept and recorded when the database is back."""
+        if not self._afresh:
+            try:
+                await self._record(self._ended)
+            except AWAY:
+                self._afresh = True
+                raise
+            except Exception:
+                # One of them cannot be stored. Each by itself, so that it takes no other along.
+                log.exception("%d outcomes could not be recorded together", len(self._ended))
+                self._afresh = True
+            else:
+                self._ended = []
+                return
+        while self._ended:
+            run_id = self._ended[0][0].run.pk
+            try:
+                await self._record([end for end in self._ended if end[0].run.pk == run_id])
+            except AWAY:
+                raise
+            except Exception:
+                # Its lease ends, its attempt counts as unknown, and after a few such claims a person is asked.
+                log.exception("The outcome of run %s cannot be recorded", run_id)
+                self._drop({run_id})
+            self._ended = [end for end in self._ended if end[0].run.pk != run_id]
+        self._afresh = False
+
+    async def _record(self, ended: list[tuple[Held, StepRecord, Ended]]) -> None:
+        touched = {held.run.pk for held, _, _ in ended}
+        still = await self._db(
+            lambda: journal.commit(
+                ended,
+                worker=self.worker,
+                now=self._clock(),
+                lease=self.limits.lease,
+                begin=not self._stopping,
+                afresh=self._afresh,
             )
-        except BaseException:
-            self._drop(touched)
-            raise
+        )
         lost = touched - {held.run.pk for held in still}
         if lost:
             log.warning("%d runs changed hands while they were driven; letting go.", len(lost))
@@ -236,7 +283,9 @@ class Driver:
         now = self._clock()
         if due is None or due - now > self.limits.linger:
             return False
-        await asyncio.sleep(min(max((due - now).total_seconds(), 0.005), max(stop_at - time.monotonic(), 0)))
+        look = self.limits.look.total_seconds()
+        # Never less than a moment: what is due may be in somebody else's hands for as long as a commit takes.
+        await asyncio.sleep(min(max((due - now).total_seconds(), 0.01), look, max(stop_at - time.monotonic(), 0)))
         return True
 
     async def _let_go(self) -> None:
@@ -244,56 +293,81 @@ class Driver:
         run_ids = set(self._held)
         tasks = list(self._tasks)
         self._drop(run_ids)
+        self._ended = []
         if tasks:
             await asyncio.gather(*tasks, return_exceptions=True)
+        # The thread may be one that nobody else uses again, and an open connection keeps a database from going away.
+        await sync_to_async(close_old_connections, thread_sensitive=True)()
 
     async def _act(self, begin: Begin, context: StepContext) -> Ended:
         point = f"{begin.step.name}:{begin.direction.value}"
-        points.reach(f"before_call:{point}")
-        ended = await self._attempt(begin, context)
-        points.reach(f"after_call:{point}")
+        # A plain function waits here for its thread: were it to wait in the pool's own queue, its timeout would
+        # run out there, and what was never sent would count as unknown.
+        async with self._places if self._wants_thread(begin) else nullcontext():
+            points.reach(f"before_call:{point}")
+            ended = await self._attempt(begin, context)
+            points.reach(f"after_call:{point}")
         return ended
 
+    def _wants_thread(self, begin: Begin) -> bool:
+        act = begin.step.compensation if begin.direction is Direction.COMPENSATION else begin.step.action
+        return not self._inline and not inspect.iscoroutinefunction(act)
+
     async def _attempt(self, begin: Begin, context: StepContext) -> Ended:
+        """Call, and say how it ended. Nothing that a step does comes out of here as an exception."""
         settled = False
         look_up = begin.step.looks_up(begin.direction)
+        limit = asyncio.timeout(begin.step.timeout.total_seconds())
         try:
-            async with asyncio.timeout(begin.step.timeout.total_seconds()):
+            async with limit:
                 if begin.maybe_done and look_up is not None:
                     try:
                         found = await self._call(look_up, context)
-                    except Exception as error:  # noqa: BLE001  (whatever went wrong, the question stays open)
+                    except Exception as error:  # whatever went wrong, the question stays open
                         return _unknown(error)
                     if found is not None:
                         return self._stored(found)
+                    if begin.look_up_only:
+                        return ABSENT
                     settled = True
                     context = replace(context, maybe_done=False)
                 returned = await self._call(begin.step.act(begin.direction), context)
-        except TimeoutError:
-            seconds = begin.step.timeout.total_seconds()
-            return Ended(outcome=Outcome.UNKNOWN, code="timeout", message=f"No answer within {seconds:g} s.")
+            if isinstance(returned, WaitFor):
+                until = returned.until if returned.until is not None else self._clock() + returned.timeout
+                return Ended(outcome=Outcome.WAITING, wait_signal=returned.signal, wait_until=until, settled=settled)
+            return replace(self._stored(returned), settled=settled)
         except StepError as error:
             return replace(_of_error(error), settled=settled)
-        except Exception as error:
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            return replace(_unknown(error), settled=settled)  # the step cancelled itself
+        except (Exception, SystemExit) as error:
+            if isinstance(error, TimeoutError) and limit.expired():
+                seconds = begin.step.timeout.total_seconds()
+                message = f"No answer within {seconds:g} s."
+                return Ended(outcome=Outcome.UNKNOWN, code="timeout", message=message, settled=settled)
             log.exception("%s %s of run %s raised", begin.step.name, begin.direction.value, context.run_id)
             return replace(_unknown(error), settled=settled)
-        if isinstance(returned, WaitFor):
-            until = returned.until if returned.until is not None else self._clock() + returned.timeout
-            return Ended(outcome=Outcome.WAITING, wait_signal=returned.signal, wait_until=until, settled=settled)
-        return replace(self._stored(returned), settled=settled)
 
-    def _stored(self, returned: Mapping[str, Any] | None) -> Ended:
+    def _stored(self, returned: object) -> Ended:
         """A success, if its result can be kept. If not, it may have happened all the same."""
-        result = dict(returned or {})
+        result = {} if returned is None else returned
         try:
-            size = len(json.dumps(result, allow_nan=False))
-        except (TypeError, ValueError) as error:
+            if not isinstance(result, Mapping):
+                raise TypeError(f"it is {type(result).__name__}, not a mapping")
+            text = json.dumps(dict(result), allow_nan=False, ensure_ascii=False)
+            size = len(text.encode())
+            if NUL.search(text):
+                raise ValueError("it holds a NUL character")
+        except (TypeError, ValueError, RecursionError) as error:
             message = f"The result cannot be stored as JSON: {error}"
             return Ended(outcome=Outcome.UNKNOWN, code="result_not_json", message=message)
         if size > self.limits.max_result_bytes:
             message = f"The result has {size} bytes; {self.limits.max_result_bytes} is the most that is kept."
             return Ended(outcome=Outcome.UNKNOWN, code="result_too_large", message=message)
-        return Ended(outcome=Outcome.SUCCEEDED, result=result)
+        return Ended(outcome=Outcome.SUCCEEDED, result=json.loads(text))
 
     async def _call(self, function: Callable[[StepContext], Any], context: StepContext) -> Any:
         if inspect.iscoroutinefunction(function):
@@ -308,11 +382,14 @@ class Driver:
     async def _db(self, work: Callable[[], T]) -> T:
         """Journal work, in the caller's own thread where there is one: its connection is the transaction's."""
 
-        def fresh() -> T:
-            close_old_connections()
-            return work()
+        def checked() -> T:
+            try:
+                return work()
+            except (DatabaseError, InterfaceError):
+                close_old_connections()  # a broken one is thrown away, and the next try opens another
+                raise
 
-        return await sync_to_async(fresh, thread_sensitive=True)()
+        return await sync_to_async(checked, thread_sensitive=True)()
 
     @staticmethod
     def _context(held: Held, begin: Begin) -> StepContext:
@@ -361,7 +438,7 @@ def _of_error(error: StepError) -> Ended:
     )
 
 
-def _unknown(error: Exception) -> Ended:
+def _unknown(error: BaseException) -> Ended:
     """Something broke midway: it may have happened."""
     if isinstance(error, StepError):
         return replace(_of_error(error), outcome=Outcome.UNKNOWN)

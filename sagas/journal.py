@@ -6,14 +6,15 @@ that its writes miss, and lets go.
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db import connection, models, transaction
+from django.db import connection, transaction
 from django.db.models import Q, QuerySet
 
 from sagas import points, registry
@@ -23,6 +24,8 @@ from sagas.exceptions import UnknownSaga
 from sagas.models import RunEvent, SagaRun, Signal, StepRecord
 from sagas.retry import full_jitter
 from sagas.states import ENDED, RUN_MOVES, Direction, Outcome, RunStatus
+
+log = logging.getLogger(__name__)
 
 RUN_FIELDS = (
     "status",
@@ -41,6 +44,13 @@ RUN_FIELDS = (
     "ended_at",
 )
 """What a worker writes of a run. The rest belongs to services and is read afresh at each commit."""
+
+SUSPECT_AFTER = 2
+"""Claims without anything recorded, after which a run is driven alone: should it kill its worker, it takes no
+other run along, and the others are not counted as killers with it."""
+
+LONGEST_MESSAGE = 2000
+LONGEST_RETRY_AFTER = timedelta(days=1)
 
 RECORD_FIELDS = (
     "outcome",
@@ -86,6 +96,14 @@ class Held:
 
     def history(self) -> History:
         return history_of(self.run, self.records, self.signals, frozenset(self.in_flight))
+
+    def is_suspect(self) -> bool:
+        return self.run.claims > SUSPECT_AFTER
+
+    def same(self, record: StepRecord) -> StepRecord:
+        """Our row of that attempt: after a reload it is another object."""
+        wanted = (record.step, record.direction, record.number)
+        return next(r for r in self.records if (r.step, r.direction, r.number) == wanted)
 
 
 def history_of(
@@ -152,6 +170,11 @@ def next_due() -> datetime | None:
     return waiting.order_by("due_at").values_list("due_at", flat=True).first()
 
 
+def is_held_after(moment: datetime) -> bool:
+    """Whether some run's lease goes beyond `moment`."""
+    return SagaRun.objects.filter(due_at__isnull=False, lease_until__gt=moment).exists()
+
+
 def locked(runs: QuerySet[SagaRun], *, skip: bool = False) -> QuerySet[SagaRun]:
     """`runs` under row locks where the database has them; SQLite's transactions are immediate and need none."""
     if connection.features.has_select_for_update:
@@ -167,10 +190,12 @@ def claim(
     limit: int,
     max_claims: int,
     run_id: UUID | None = None,
+    alone: bool = False,
 ) -> list[Held]:
     """Take up to `limit` due runs: one transaction for leases, fences, lost attempts and what begins next.
 
     Returns only runs in which something begins; of the others the new state is stored and the lease given back.
+    A suspect is taken only by a worker that is `alone`, with nothing else in hand, and then by itself.
     """
     wanted = due(now)
     if run_id is not None:
@@ -180,6 +205,8 @@ def claim(
     points.reach("before_claim")
     with transaction.atomic():
         runs = list(locked(wanted, skip=True)[:limit])
+        if run_id is None:
+            runs = _apart(runs, alone=alone)
         held = _load(runs)
         closed: list[StepRecord] = []
         events: list[RunEvent] = []
@@ -195,12 +222,27 @@ def claim(
     return [one for one in held if one.begun]
 
 
+def _apart(runs: list[SagaRun], *, alone: bool) -> list[SagaRun]:
+    suspects = [run for run in runs if run.claims >= SUSPECT_AFTER]
+    if suspects and alone:
+        return suspects[:1]
+    return [run for run in runs if run.claims < SUSPECT_AFTER]
+
+
 def commit(
-    finished: Sequence[tuple[Held, StepRecord, Ended]], *, worker: str, now: datetime, lease: timedelta
+    finished: Sequence[tuple[Held, StepRecord, Ended]],
+    *,
+    worker: str,
+    now: datetime,
+    lease: timedelta,
+    begin: bool = True,
+    afresh: bool = False,
 ) -> list[Held]:
     """Record how attempts ended and what follows, all in one transaction. Returns the runs still held.
 
     A run whose fence was raised meanwhile is left alone: another worker owns it, and nothing of ours is written.
+    Without `begin` nothing new is begun, and the runs are given back for somebody else. With `afresh` an earlier
+    try of the same failed midway: what it left in memory is not trusted, and what it wrote is not written again.
     """
     by_run: dict[UUID, list[tuple[StepRecord, Ended]]] = defaultdict(list)
     holders: dict[UUID, Held] = {}
@@ -211,23 +253,36 @@ def commit(
     with transaction.atomic():
         fresh = {run.pk: run for run in locked(SagaRun.objects.filter(pk__in=sorted(holders)).order_by("pk"))}
         signals = _signals(holders)
+        if afresh:
+            _reload(holders, worker)
         still: list[Held] = []
         closed: list[StepRecord] = []
         events: list[RunEvent] = []
         for pk, one in holders.items():
-            if fresh[pk].fence != one.run.fence or fresh[pk].lease_owner != worker:
+            run = fresh.get(pk)
+            if run is None or run.fence != one.run.fence or run.lease_owner != worker:
                 continue
-            one.run = fresh[pk]
+            ends = [(one.same(record), ended) for record, ended in by_run[pk]]
+            if any(record.outcome for record, _ in ends):  # the earlier try was written, only its answer was lost
+                continue
+            one.run = run
             one.run.claims = 0
             one.signals = signals.get(pk, {})
-            for record, ended in by_run[pk]:
+            for record, ended in ends:
                 _close(one, record, ended, now)
                 closed.append(record)
-            _plan(one, worker=worker, now=now, lease=lease, max_claims=0, events=events)
+            _plan(one, worker=worker, now=now, lease=lease, max_claims=0, events=events, begin=begin)
             still.append(one)
         _write(still, closed, events)
     points.reach("after_commit")
     return still
+
+
+def _reload(holders: Mapping[UUID, Held], worker: str) -> None:
+    for loaded in _load([one.run for one in holders.values()]):
+        one = holders[loaded.run.pk]
+        one.records, one.begun = loaded.records, []
+        one.in_flight = {(r.step, Direction(r.direction)) for r in one.records if not r.outcome and r.worker == worker}
 
 
 def renew(*, worker: str, run_ids: Iterable[UUID], now: datetime, lease: timedelta) -> None:
@@ -284,6 +339,18 @@ def record_by_hand(
     )
 
 
+def waits_for(run: SagaRun, now: datetime) -> str:
+    """What an unheld run waits for: "signal", "date", or "retry"; empty: for nothing, it is due."""
+    if run.due_at is None or run.due_at <= now:
+        return ""
+    latest = {(record.step, record.direction): record for record in load(run).records}
+    waits = [record for record in latest.values() if record.retry_at is not None and record.retry_at >= run.due_at]
+    if any(record.outcome != Outcome.WAITING.value for record in waits):
+        return "retry"
+    # The deadline may come before the end of the wait; what it waits for is the same.
+    return "signal" if any(record.wait_signal for record in waits) else "date"
+
+
 def load(run: SagaRun) -> Held:
     """A run with its history, for reading."""
     return _load([run])[0]
@@ -334,7 +401,7 @@ def _close(one: Held, record: StepRecord, ended: Ended, now: datetime) -> None:
         record.retry_at = ended.wait_until
     elif ended.outcome in (Outcome.UNAVAILABLE, Outcome.UNKNOWN) and one.saga is not None:
         record.retry_at = retry_at(
-            one.saga, one.history(), _attempt(record), now=now, draw=full_jitter(), retry_after=ended.retry_after
+            one.saga, one.history(), _attempt(record), now=now, draw=full_jitter(), retry_after=_bounded(ended)
         )
     one.in_flight.discard((record.step, direction))
     record.outcome = ended.outcome.value
@@ -342,31 +409,53 @@ def _close(one: Held, record: StepRecord, ended: Ended, now: datetime) -> None:
     record.wait_signal = ended.wait_signal
     record.settled = ended.settled
     record.result = dict(ended.result) if ended.result is not None else None
-    record.error_code = ended.code[:100]
-    record.error_message = ended.message
-    record.provider = ended.provider[:100]
-    record.provider_id = ended.provider_id[:200]
+    record.error_code = _clean(ended.code, 100)
+    record.error_message = _clean(ended.message, LONGEST_MESSAGE)
+    record.provider = _clean(ended.provider, 100)
+    record.provider_id = _clean(ended.provider_id, 200)
 
 
-def _plan(one: Held, *, worker: str, now: datetime, lease: timedelta, max_claims: int, events: list[RunEvent]) -> None:
+def _clean(text: str, longest: int) -> str:
+    """What every database can store: an outside system's words are not to fail the commit that many runs share."""
+    return text.replace("\0", "").encode(errors="replace").decode()[:longest]
+
+
+def _bounded(ended: Ended) -> timedelta | None:
+    if ended.retry_after is None:
+        return None
+    return min(max(ended.retry_after, timedelta(0)), LONGEST_RETRY_AFTER)
+
+
+def _plan(
+    one: Held,
+    *,
+    worker: str,
+    now: datetime,
+    lease: timedelta,
+    max_claims: int,
+    events: list[RunEvent],
+    begin: bool = True,
+) -> None:
     """Ask for the next move and put it into the rows, in memory."""
     run = one.run
     decision = _decision(one, now, max_claims)
     one.begun = []
-    for begin in decision.begin:
+    if decision.begin and not begin:
+        decision = replace(decision, begin=(), due_at=now)
+    for beginning in decision.begin:
         record = StepRecord(
             run=run,
-            step=begin.step.name,
-            direction=begin.direction.value,
-            number=begin.number,
-            key=step_key(str(run.pk), begin.step.name, begin.direction),
+            step=beginning.step.name,
+            direction=beginning.direction.value,
+            number=beginning.number,
+            key=step_key(str(run.pk), beginning.step.name, beginning.direction),
             worker=worker,
             fence=run.fence,
             started_at=now,
         )
-        one.begun.append((begin, record))
+        one.begun.append((beginning, record))
         one.records.append(record)
-        one.in_flight.add((begin.step.name, begin.direction))
+        one.in_flight.add((beginning.step.name, beginning.direction))
     _move(run, decision, now, events)
     if one.in_flight:
         run.due_at = now  # due as soon as the lease is over: that is all there is to recovery
@@ -374,6 +463,8 @@ def _plan(one: Held, *, worker: str, now: datetime, lease: timedelta, max_claims
     else:
         run.due_at = decision.due_at
         run.lease_owner, run.lease_until = "", None
+        if decision.status is not RunStatus.NEEDS_ATTENTION:
+            run.claims = 0  # it was looked at, and nobody died of it
 
 
 def _decision(one: Held, now: datetime, max_claims: int) -> Decision:
@@ -390,7 +481,16 @@ def _decision(one: Held, now: datetime, max_claims: int) -> Decision:
             "killing its workers.",
             current_step=one.run.current_step,
         )
-    return decide(one.saga, one.history(), now)
+    try:
+        return decide(one.saga, one.history(), now)
+    except Exception as error:
+        # One run that cannot be decided must not keep the others of its batch from going on.
+        log.exception("Run %s cannot be decided", one.run.pk)
+        return Decision(
+            status=RunStatus.NEEDS_ATTENTION,
+            attention=f"The next move cannot be told: {error}",
+            current_step=one.run.current_step,
+        )
 
 
 def _move(run: SagaRun, decision: Decision, now: datetime, events: list[RunEvent]) -> None:

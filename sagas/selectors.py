@@ -134,7 +134,7 @@ def runs_needing_attention() -> QuerySet[SagaRun]:
 
 
 def newest_runs(status: str = "", before: str = "") -> QuerySet[SagaRun]:
-    """Runs in that status, or all, newest first; `before`: only those older than that run. An unknown id is no limit."""
+    """Runs in that status, or all, newest first; `before`: only those older than that run, if there is one."""
     runs = SagaRun.objects.order_by("-created_at", "-id")
     if status:
         runs = runs.filter(status=status)
@@ -205,19 +205,12 @@ def _view(held: Held, now: datetime) -> RunView:
     status = RunStatus(run.status)
     acts = possible_acts(held, now)
     steps = [_step_view(held, step, acts, now) for step in held.saga.steps] if held.saga else []
-    refusal = ""
-    can = acts.run
-    if "cancel" in can and held.saga is not None and held.saga.refuse_cancel is not None:
-        results = {s.name: s.result or {} for s in steps if s.state in (StepState.DONE, StepState.SKIPPED)}
-        refusal = held.saga.refuse_cancel(run.input, results, held.signals)
-        if refusal:
-            can = tuple(act for act in can if act != "cancel")
     view = RunView(
         run=run,
         definition=held.saga,
         steps=steps,
-        can=can,
-        cancel_refusal=refusal,
+        can=acts.run,
+        cancel_refusal=acts.cancel_refusal,
         status_word=_status_word(status, steps),
     )
     object.__setattr__(view, "sentence", _sentence(view, status))
@@ -375,6 +368,7 @@ def _sentence(view: RunView, status: RunStatus) -> str:
 __all__ = [
     "STATUS_WORDS",
     "AttemptView",
+    "RunEvent",
     "RunView",
     "SagaRun",
     "StepView",

@@ -3,6 +3,7 @@ naming what is possible instead, and is harmless when it comes twice."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
@@ -12,15 +13,15 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from sagas import journal, registry
-from sagas.acts import possible_acts
+from sagas.acts import cancel_refusal, in_hand, possible_acts, results_of
 from sagas.decide import Stand, progress, undo_order
 from sagas.definition import Kind, Saga
 from sagas.driver import Driver
-from sagas.exceptions import ActRefused, DuplicateRun
+from sagas.exceptions import ActRefused, DefinitionError, DuplicateRun
 from sagas.journal import Held
 from sagas.models import RunEvent, SagaRun, Signal
 from sagas.queue import wake
-from sagas.states import DONE, ENDED, Direction, Outcome, RunStatus
+from sagas.states import ENDED, LIVE, Direction, Outcome, RunStatus
 
 LONGEST_REASON = 500
 
@@ -35,8 +36,10 @@ def start(
     caller drives it himself.
     """
     registry.get(saga.name, saga.version)
-    merged = {**saga.defaults, **input}
-    run = SagaRun.objects.filter(saga=saga.name, business_key=business_key).order_by("-created_at").first()
+    # As it will be read back: a tuple sent twice is to be equal to the list it was stored as.
+    merged: dict[str, Any] = json.loads(json.dumps({**saga.defaults, **input}, allow_nan=False))
+    runs = SagaRun.objects.filter(saga=saga.name, business_key=business_key).order_by("-created_at")
+    run = runs.first()
     if run is None:
         try:
             with transaction.atomic():
@@ -44,7 +47,7 @@ def start(
                     saga=saga, business_key=business_key, input=merged, actor=actor, now=timezone.now()
                 )
         except IntegrityError:  # the same key, started in the same moment
-            run = SagaRun.objects.get(saga=saga.name, business_key=business_key)
+            run = runs.get(status__in=[status.value for status in LIVE])
         else:
             if ring:
                 wake()
@@ -72,9 +75,7 @@ def cancel(*, run_id: UUID | str, actor: str, reason: str) -> SagaRun:
     if refusal:
         raise _refused("cancel", held, refusal)
     now = timezone.now()
-    changes: dict[str, Any] = {"cancel_requested_at": now, "cancel_reason": reason}
-    if run.lease_until is None or _is(run, ENDED):
-        changes["due_at"] = now
+    changes: dict[str, Any] = {"cancel_requested_at": now, "cancel_reason": reason, "claims": 0, "due_at": now}
     if run.status == RunStatus.COMPLETED.value:
         changes |= {
             "status": RunStatus.COMPENSATING.value,
@@ -88,33 +89,17 @@ def cancel(*, run_id: UUID | str, actor: str, reason: str) -> SagaRun:
     return run
 
 
-def cancel_refusal(held: Held) -> str:
-    """Why the definition does not let this run be cancelled any more; empty: it does."""
-    if held.saga is None:
-        return "its definition is not installed here"
-    if held.saga.refuse_cancel is None:
-        return ""
-    return held.saga.refuse_cancel(held.run.input, results_of(held), held.signals)
-
-
-def results_of(held: Held) -> dict[str, Mapping[str, Any]]:
-    """The done steps' results by step name."""
-    return {
-        record.step: record.result or {}
-        for record in held.records
-        if record.direction == Direction.ACTION.value and record.outcome in DONE
-    }
-
-
 @transaction.atomic
 def retry(*, run_id: UUID | str, step: str, direction: Direction | str, actor: str, reason: str = "") -> SagaRun:
     """Try a failed or waiting attempt again now, with a fresh budget and the same key. Twice is once."""
     held = _hold(run_id)
     run, way = held.run, Direction(direction)
     place = f"{step}:{way.value}"
-    last = max((r.number for r in held.records if r.step == step and r.direction == way.value), default=0)
-    if last and run.fresh_from.get(place) == last and run.status != RunStatus.NEEDS_ATTENTION.value:
-        return run  # asked for already, and not begun yet
+    tries = [r for r in held.records if r.step == step and r.direction == way.value]
+    last = tries[-1].number if tries else 0
+    under_way = bool(tries) and not tries[-1].outcome
+    if run.status != RunStatus.NEEDS_ATTENTION.value and run.fresh_from.get(place) == last - under_way:
+        return run  # asked for already, and not ended yet
     _check_possible("retry", held, step, way)
     now = timezone.now()
     journal.amend(
@@ -169,7 +154,15 @@ def abandon(*, run_id: UUID | str, actor: str, reason: str) -> SagaRun:
     event = _event("abandoned", actor, reason, now)
     event.data = {"left_undone": left_undone(held, now)}
     journal.amend(
-        run, now=now, event=event, status=RunStatus.ABANDONED.value, ended_at=now, due_at=None, attention_reason=""
+        run,
+        now=now,
+        event=event,
+        status=RunStatus.ABANDONED.value,
+        ended_at=now,
+        due_at=None,
+        lease_owner="",
+        lease_until=None,
+        attention_reason="",
     )
     return run
 
@@ -179,9 +172,13 @@ def left_undone(held: Held, now: datetime) -> list[str]:
     if held.saga is None:
         return sorted(results_of(held))
     history = held.history()
+    try:
+        steps = undo_order(held.saga, history)
+    except DefinitionError:  # a step was taken out of the definition
+        return sorted(results_of(held))
     return [
         step.name
-        for step in undo_order(held.saga, history)
+        for step in steps
         if progress(held.saga, history, step, Direction.COMPENSATION, now).stand is not Stand.DONE
     ]
 
@@ -267,6 +264,8 @@ def _check_reason(act: str, held: Held, reason: str) -> None:
         raise _refused(act, held, "it wants a reason")
     if len(reason) > LONGEST_REASON:
         raise _refused(act, held, f"the reason has {len(reason)} characters; {LONGEST_REASON} is the most")
+    if "\0" in reason:
+        raise _refused(act, held, "the reason holds a NUL character")
 
 
 def _check_possible(act: str, held: Held, step: str, direction: Direction) -> None:
@@ -275,11 +274,13 @@ def _check_possible(act: str, held: Held, step: str, direction: Direction) -> No
     known = {item.name for item in held.saga.steps}
     if step not in known:
         raise _refused(act, held, f"there is no step {step}; there are {', '.join(sorted(known))}")
-    acts = possible_acts(held, timezone.now())
-    if act in acts.of(step, direction):
+    now = timezone.now()
+    if act in possible_acts(held, now).of(step, direction):
         return
+    if in_hand(held, now):
+        raise _refused(act, held, "a worker is at it, and what is under way ends first")
     what = "the undo of " if direction is Direction.COMPENSATION else ""
-    stand = progress(held.saga, held.history(), held.saga.step(step), direction, timezone.now()).stand
+    stand = progress(held.saga, held.history(), held.saga.step(step), direction, now).stand
     why = f"{what}{step} is {stand.name.lower().replace('_', ' ')}"
     if act == "skip" and direction is Direction.ACTION and held.saga.step(step).kind is not Kind.RETRIABLE:
         why = f"{step} is {held.saga.step(step).kind.value}; only a retriable step may be left out"

@@ -16,7 +16,7 @@ from typing import Any
 from asgiref.sync import async_to_sync
 from django.utils import timezone
 
-from sagas import points
+from sagas import journal, points
 from sagas.driver import Driver, Limits
 from sagas.models import SagaRun, StepRecord
 from sagas.states import DONE, ENDED, Direction, RunStatus
@@ -65,11 +65,11 @@ def run_to_end(run: SagaRun, *, clock: FrozenClock | None = None, limits: Limits
     for _ in range(1000):
         drive_once(run, clock=clock, limits=limits)
         run.refresh_from_db()
-        if RunStatus(run.status) in ENDED or run.due_at is None:
+        if RunStatus(run.status) in ENDED or run.status == RunStatus.NEEDS_ATTENTION.value or run.due_at is None:
             return report(run)
         if run.lease_until is not None and run.lease_until >= clock.now:
             clock.advance(run.lease_until - clock.now + timedelta(seconds=1))
-        if _waits_for_signal(run):
+        if journal.waits_for(run, clock.now) == "signal":
             return report(run)
         clock.advance(max(run.due_at - clock.now, timedelta(0)))
     raise AssertionError(f"Run {run.pk} did not come to an end within 1000 drives; it is {run.status}.")
@@ -126,8 +126,3 @@ def crash_at(point: str, *, times: int = 1) -> Iterator[None]:
 
 def _in(records: list[StepRecord], direction: Direction) -> list[str]:
     return [r.step for r in records if r.direction == direction.value and r.outcome in DONE]
-
-
-def _waits_for_signal(run: SagaRun) -> bool:
-    last = StepRecord.objects.filter(run=run).order_by("-id").first()
-    return last is not None and last.outcome == "waiting" and bool(last.wait_signal)

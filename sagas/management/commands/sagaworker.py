@@ -6,12 +6,15 @@ queue's lock with it. What gives it away is due work that nobody takes; that is 
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from datetime import timedelta
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -26,6 +29,7 @@ STOP_SECONDS = 20.0
 """In this time drives finish what is under way."""
 STALLED_STOP_SECONDS = 3.0
 """A cluster that takes no work has nothing under way to wait for."""
+PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 class Command(BaseCommand):
@@ -44,7 +48,17 @@ class Command(BaseCommand):
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
         stalled_after = timedelta(seconds=options["stalled_after"])
-        queue.schedule_sweep()
+        try:
+            queue.schedule_sweep()
+        except (
+            DatabaseError
+        ) as error:  # it may come up after us; the schedule is the second net, this process the first
+            self.stderr.write(f"The database gave no answer: {error}")
+        with tempfile.TemporaryDirectory(prefix="sagaworker-") as folder:
+            self.stop_flag = Path(folder) / "stop"
+            self._watch(stalled_after)
+
+    def _watch(self, stalled_after: timedelta) -> None:
         cluster = self._start()
         started = time.monotonic()
         # A cluster takes seconds to start, and many on a busy machine: each restart that brings nothing waits longer.
@@ -54,6 +68,7 @@ class Command(BaseCommand):
                 time.sleep(1)
                 if cluster.poll() is not None:
                     self.stderr.write(f"The cluster ended with {cluster.returncode}; starting another.")
+                    self._end(cluster)
                     cluster, started = self._start(), time.monotonic()
                 elif not self._stalled(stalled_after):
                     patience = stalled_after
@@ -79,9 +94,16 @@ class Command(BaseCommand):
 
     def _start(self) -> subprocess.Popen[bytes]:
         # A group of its own: stopping it reaches its workers too, and Ctrl-C reaches this process alone.
-        return subprocess.Popen([sys.executable, sys.argv[0], "qcluster"], start_new_session=True)
+        self.stop_flag.unlink(missing_ok=True)
+        return subprocess.Popen(
+            [sys.executable, sys.argv[0], "qcluster"],
+            env={**os.environ, queue.STOP_FLAG: str(self.stop_flag)},
+            start_new_session=True,
+            preexec_fn=_stop_with_parent if sys.platform == "linux" else None,
+        )
 
     def _end(self, cluster: subprocess.Popen[bytes], *, seconds: float = STOP_SECONDS) -> None:
+        self.stop_flag.touch()  # or drives would go on for as long as work comes in
         if cluster.poll() is None:
             cluster.terminate()
             try:
@@ -94,3 +116,8 @@ class Command(BaseCommand):
         except ProcessLookupError:
             return
         cluster.wait()
+
+
+def _stop_with_parent() -> None:
+    """In the new process: be told to stop should the supervisor be killed, which then can tell nobody anything."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
