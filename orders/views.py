@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import Any, cast
 from urllib.parse import urlencode
 
@@ -101,12 +102,15 @@ def order_cancel(request: HttpRequest, order_id: str) -> HttpResponse:
     if not _may_cancel(request, view.order):
         raise Http404
     if request.method == "POST":
+        # Whoever presses Enter in the field means no more than a blank.
+        reason = re.sub(r"[\r\n\t]+", " ", request.POST.get("reason", ""))
         try:
-            cancel_order(order_id=order_id, actor=actor_of(request.user), reason=request.POST.get("reason", ""))
+            cancel_order(order_id=order_id, actor=actor_of(request.user), reason=reason)
         except OrderNotCancellable as error:
             messages.error(request, str(error))
         except InvalidOrder as error:
-            context = {"view": view, "fault": error.errors[0].message, "section": "orders", "plan": _undo_plan(view)}
+            context = {"view": view, "section": "orders", "plan": _undo_plan(view), "reason": reason}
+            context["fault"] = error.errors[0].message
             return render(request, "orders/order_cancel.html", context, status=400)
         else:
             messages.success(request, "The cancellation is under way: everything that was done is being undone.")
