@@ -7,7 +7,7 @@ PIP := $(PY) -m pip --disable-pip-version-check --no-input
 UV := $(VENV)/bin/uv
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo reset test format lock clean
+.PHONY: help env demo reset test format lock shots clean
 
 help:  ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-8s %s\n", $$1, $$2 }'
@@ -36,6 +36,9 @@ lock: $(VENV)/test.stamp  ## redo requirements/*.txt from requirements/*.in (UPG
 	$(PIP) install -qq uv
 	$(LOCK) requirements/run.in -o requirements/run.txt
 	$(LOCK) -c requirements/run.txt requirements/test.in -o requirements/test.txt
+
+shots: $(VENV)/test.stamp  ## take the pictures in docs/images anew, from a demo of their own
+	@$(PY) scripts/shots
 
 clean:  ## remove .venv and every cache; the data stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
