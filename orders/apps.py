@@ -20,8 +20,10 @@ class OrdersConfig(AppConfig):
 
 
 def make_roles(using: str, **kwargs: Any) -> None:
-    """The groups of agents and supervisors, who may look at everything in the admin; supervisors also keep the products.
-    What else they may do is said in orders/roles.py, by role."""
+    """The groups of agents and supervisors, who may look at everything in the admin; supervisors also keep products.
+
+    What else they may do is said in orders/roles.py, by role.
+    """
     from django.contrib.auth.models import Group, Permission
 
     from orders.roles import GROUPS, SUPERVISOR

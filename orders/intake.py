@@ -157,7 +157,7 @@ def check_order(
 
 
 def clean_text(name: str, value: object, faults: Faults, *, limit: int | None = None, label: str = "") -> str:
-    """`value` without outer blanks; a fault, and an empty text, if it is missing, too long or holds control characters."""
+    """`value` without outer blanks. Missing, too long or with control characters: a fault, and an empty text."""
     label = label or name
     longest = limit if limit is not None else TEXT_LIMITS[name]
     if value is None or value == "":

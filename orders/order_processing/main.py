@@ -124,7 +124,8 @@ class OrderProcessingSaga:
 
     Nothing is stored until `start()` or `execute()`. Both raise InvalidOrder, naming the fields, for an order that
     cannot be taken, and OrderConflict if `order_id` belongs to another one; the same order again is the first one.
-    What the four arguments of the README's example leave out (currency, e-mail, address, card) comes from settings.ORDER_DEFAULTS.
+    What the four arguments of the README's example leave out (currency, e-mail, address, card) comes from
+    settings.ORDER_DEFAULTS.
     """
 
     definition = ORDER_SAGA
