@@ -139,6 +139,7 @@ SAGA_LINGER_SECONDS = env_seconds("SAGA_LINGER_SECONDS", 3)  # how long a drive 
 SAGA_BATCH = env_int("SAGA_BATCH", 200, least=1)  # runs one drive claims at a time
 SAGA_THREADS = env_int("SAGA_THREADS", 32, least=1)  # plain-function actions under way at a time
 SAGA_MAX_CLAIMS = env_int("SAGA_MAX_CLAIMS", 5, least=1)  # claims without progress before a person is asked
+SAGA_STOP_FLAG = env_text("SAGA_STOP_FLAG", "")  # sagaworker sets it for its cluster: a file that ends drives
 SAGA_MAY_ACT = "orders.roles.can"  # (user, act) -> bool: who may help a run on; the engine knows no roles of its own
 SAGA_SUBJECT_PAGES = {"order_processing": "order_detail"}  # the page of what a run was started for, by its business key
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-import os
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 
 from asgiref.sync import async_to_sync
 from django.conf import settings
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 DRIVE = "sagas.queue.drive"
 SWEEP = "sagas.queue.sweep"
 STOP_FLAG = "SAGA_STOP_FLAG"
-"""Names, in the environment, a file; once it is there, drives finish what is under way and end."""
+"""The setting that names a file; once it is there, drives finish what is under way and end."""
 LAST_SECONDS = 5
 """What a drive leaves between its own end and the queue's timeout."""
 MANY = 20
@@ -95,8 +95,7 @@ def bell_is_ringing() -> bool:
 
 def is_told_to_stop() -> bool:
     """Whether whoever supervises this process wants it to end: see STOP_FLAG."""
-    flag = os.environ.get(STOP_FLAG)
-    return flag is not None and os.path.exists(flag)
+    return bool(settings.SAGA_STOP_FLAG) and Path(settings.SAGA_STOP_FLAG).exists()
 
 
 def schedule_sweep() -> None:
