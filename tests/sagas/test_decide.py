@@ -1,0 +1,593 @@
+"""The next move of a run, for any saga and any history. No database, no clock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sagas import Kind, RetryPolicy, Saga, Step
+from sagas.decide import (
+    Attempt,
+    Begin,
+    Decision,
+    Failure,
+    History,
+    Stand,
+    decide,
+    left_something,
+    progress,
+    retry_at,
+    undo_order,
+)
+from sagas.states import DONE, ENDED, RUN_MOVES, Direction, Outcome, RunStatus
+from tests.sagas.toys import PATIENT, World, make_saga, make_step, make_trip
+
+NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
+SECOND = timedelta(seconds=1)
+ACTION, UNDO = Direction.ACTION, Direction.COMPENSATION
+WORLD = World()
+TRIP = make_trip(WORLD)
+
+
+def attempt(step: str, outcome: Outcome | None, number: int = 1, direction: Direction = ACTION, **more: Any) -> Attempt:
+    return Attempt(step=step, direction=direction, number=number, outcome=outcome, started_at=NOW, **more)
+
+
+def begun(decision: Decision) -> list[tuple[str, Direction, int]]:
+    return [(begin.step.name, begin.direction, begin.number) for begin in decision.begin]
+
+
+def after(*attempts: Attempt, saga: Saga = TRIP, now: datetime = NOW, **more: Any) -> Decision:
+    return decide(saga, History(attempts=attempts, **more), now)
+
+
+HELD = attempt("hold", Outcome.SUCCEEDED)
+PAID = attempt("pay", Outcome.SUCCEEDED)
+TOLD = attempt("tell", Outcome.SUCCEEDED)
+
+
+class TestForward:
+    def test_it_begins_with_the_first_step(self) -> None:
+        decision = after()
+
+        assert begun(decision) == [("hold", ACTION, 1)]
+        assert (decision.status, decision.current_step, decision.failure) == (RunStatus.RUNNING, "hold", None)
+
+    def test_one_step_follows_the_other_and_the_last_ends_it(self) -> None:
+        assert begun(after(HELD)) == [("pay", ACTION, 1)]
+        assert begun(after(HELD, PAID)) == [("tell", ACTION, 1)]
+        assert after(HELD, PAID, TOLD) == Decision(status=RunStatus.COMPLETED)
+
+    def test_what_is_under_way_is_left_alone(self) -> None:
+        decision = after(attempt("hold", None), in_flight=frozenset({("hold", ACTION)}))
+
+        assert (decision.begin, decision.status, decision.due_at) == ((), RunStatus.RUNNING, None)
+
+    def test_what_another_worker_began_and_never_ended_is_unknown_and_looked_up(self) -> None:
+        (begin,) = after(attempt("hold", None)).begin
+
+        assert (begin.number, begin.maybe_done, begin.look_up_only) == (2, True, False)
+
+    def test_independent_steps_begin_side_by_side_and_meet_again(self) -> None:
+        saga = make_saga(
+            [
+                make_step(WORLD, "a"),
+                make_step(WORLD, "b", after=("a",)),
+                make_step(WORLD, "c", after=("a",)),
+                make_step(WORLD, "d", after=("b", "c")),
+            ]
+        )
+        a, b, c = (attempt(name, Outcome.SUCCEEDED) for name in "abc")
+
+        assert begun(after(a, saga=saga)) == [("b", ACTION, 1), ("c", ACTION, 1)]
+        assert begun(after(a, b, attempt("c", None), saga=saga, in_flight=frozenset({("c", ACTION)}))) == []
+        assert begun(after(a, b, c, saga=saga)) == [("d", ACTION, 1)]
+
+
+class TestRetrying:
+    def test_it_waits_for_its_time_and_then_tries_again(self) -> None:
+        failed = attempt("hold", Outcome.UNAVAILABLE, retry_at=NOW + 2 * SECOND)
+
+        waiting, ready = after(failed), after(failed, now=NOW + 2 * SECOND)
+
+        assert (waiting.status, waiting.begin, waiting.due_at) == (RunStatus.RETRYING, (), NOW + 2 * SECOND)
+        assert begun(ready) == [("hold", ACTION, 2)]
+        assert ready.begin[0].maybe_done is False
+
+    def test_an_unknown_one_stays_unknown_through_later_failures(self) -> None:
+        (begin,) = after(attempt("hold", Outcome.UNKNOWN), attempt("hold", Outcome.UNAVAILABLE, 2)).begin
+
+        assert begin.maybe_done is True
+
+    def test_a_look_up_settles_what_came_before_it(self) -> None:
+        settled = attempt("hold", Outcome.UNAVAILABLE, 2, settled=True)
+
+        (begin,) = after(attempt("hold", Outcome.UNKNOWN), settled).begin
+
+        assert begin.maybe_done is False
+
+    def test_the_last_failure_before_the_pivot_turns_back(self) -> None:
+        tries = [attempt("pay", Outcome.UNAVAILABLE, n, error_code="away", error_message="Away.") for n in (1, 2, 3)]
+
+        decision = after(HELD, *tries)
+
+        assert decision.failure == Failure(step="pay", code="away", message="Away.")
+        assert (decision.status, begun(decision)) == (RunStatus.COMPENSATING, [("hold", UNDO, 1)])
+
+    def test_tries_used_up_with_an_open_question_ask_before_they_give_up(self) -> None:
+        tries = [attempt("pay", Outcome.UNKNOWN, n) for n in (1, 2, 3)]
+
+        (begin,) = after(HELD, *tries).begin
+
+        assert (begin.step.name, begin.number, begin.maybe_done, begin.look_up_only) == ("pay", 4, True, True)
+
+    def test_a_question_that_nobody_can_answer_is_a_persons(self) -> None:
+        tries = [attempt("pay", Outcome.UNKNOWN, n, error_message="No answer.") for n in range(1, 7)]
+
+        decision = after(HELD, *tries)
+
+        assert (decision.status, decision.begin, decision.due_at) == (RunStatus.NEEDS_ATTENTION, (), None)
+        assert decision.attention == "Pay: the outcome is unknown after 6 tries (No answer.)"
+        assert decision.current_step == "pay"
+
+    def test_without_a_look_up_the_person_is_asked_at_once(self) -> None:
+        saga = make_saga([make_step(WORLD, "hold", retry=RetryPolicy(attempts=1))])
+
+        decision = after(attempt("hold", Outcome.UNKNOWN, error_message="No answer."), saga=saga)
+
+        assert decision.status is RunStatus.NEEDS_ATTENTION
+
+    def test_a_look_up_that_found_nothing_at_the_end_turns_back(self) -> None:
+        tries = [attempt("pay", Outcome.UNKNOWN, n) for n in (1, 2, 3)]
+        absent = attempt("pay", Outcome.UNAVAILABLE, 4, settled=True, error_code="not_done", error_message="Not done.")
+
+        decision = after(HELD, *tries, absent)
+
+        assert decision.failure == Failure(step="pay", code="not_done", message="Not done.")
+        assert begun(decision) == [("hold", UNDO, 1)]
+
+    def test_a_refused_step_is_not_tried_again(self) -> None:
+        no = attempt("pay", Outcome.REFUSED, error_code="declined", error_message="Declined.")
+
+        decision = after(HELD, no)
+
+        assert decision.failure == Failure(step="pay", code="declined", message="Declined.")
+        assert begun(decision) == [("hold", UNDO, 1)]
+
+    def test_nothing_done_is_nothing_to_undo(self) -> None:
+        decision = after(attempt("hold", Outcome.REFUSED, error_code="full", error_message="Full."))
+
+        assert decision == Decision(
+            status=RunStatus.COMPENSATED, failure=Failure(step="hold", code="full", message="Full.")
+        )
+
+    def test_a_retriable_step_never_turns_back(self) -> None:
+        refused = after(HELD, PAID, attempt("tell", Outcome.REFUSED, error_message="No such address."))
+        spent = after(HELD, PAID, *[attempt("tell", Outcome.UNAVAILABLE, n, error_message="Away.") for n in (1, 2, 3)])
+
+        assert (refused.status, refused.failure) == (RunStatus.NEEDS_ATTENTION, None)
+        assert refused.attention == "Tell failed for good: No such address."
+        assert (spent.status, spent.attention) == (RunStatus.NEEDS_ATTENTION, "Tell failed for good: Away.")
+
+    def test_a_persons_retry_opens_a_new_budget(self) -> None:
+        tries = [attempt("tell", Outcome.UNAVAILABLE, n) for n in (1, 2, 3)]
+
+        again = after(HELD, PAID, *tries, fresh_from={"tell:action": 3})
+        fourth = attempt("tell", Outcome.UNAVAILABLE, 4, retry_at=NOW + SECOND)
+        waiting = after(HELD, PAID, *tries, fourth, fresh_from={"tell:action": 3})
+
+        assert begun(again) == [("tell", ACTION, 4)]
+        assert (waiting.status, waiting.due_at) == (RunStatus.RETRYING, NOW + SECOND)
+
+    def test_no_try_begins_after_the_policys_own_deadline(self) -> None:
+        saga = make_saga([make_step(WORLD, "hold", retry=replace(PATIENT, attempts=99, deadline=5 * SECOND))])
+        early = attempt("hold", Outcome.UNAVAILABLE, retry_at=NOW + 5 * SECOND)
+        late = attempt("hold", Outcome.UNAVAILABLE, retry_at=NOW + 6 * SECOND, error_code="away", error_message="Away.")
+
+        assert after(early, saga=saga).status is RunStatus.RETRYING
+        assert after(late, saga=saga).failure == Failure(step="hold", code="away", message="Away.")
+
+    def test_the_wait_follows_the_number_of_failures_and_the_other_sides_wish(self) -> None:
+        first, second = attempt("hold", Outcome.UNAVAILABLE), attempt("hold", None, 2)
+        history = History(attempts=(first, second), in_flight=frozenset({("hold", ACTION)}))
+
+        assert retry_at(TRIP, history, second, now=NOW, draw=0.5) == NOW + 2 * SECOND
+        assert retry_at(TRIP, history, second, now=NOW, draw=0.5, retry_after=9 * SECOND) == NOW + 9 * SECOND
+
+
+class TestGoingBack:
+    def test_undo_goes_in_reverse_and_one_at_a_time(self) -> None:
+        undone = attempt("pay", Outcome.SUCCEEDED, direction=UNDO)
+        cancelled = {"cancel_requested": True, "cancel_reason": "changed my mind"}
+
+        first = after(HELD, PAID, **cancelled)
+        second = after(HELD, PAID, undone, turned_back=True)
+        last = after(HELD, PAID, undone, attempt("hold", Outcome.SUCCEEDED, direction=UNDO), turned_back=True)
+
+        assert first.failure == Failure(step="", code="cancelled", message="changed my mind")
+        assert begun(first) == [("pay", UNDO, 1)]
+        assert begun(second) == [("hold", UNDO, 1)]
+        assert last == Decision(status=RunStatus.COMPENSATED)
+
+    def test_what_is_under_way_ends_before_anything_is_undone(self) -> None:
+        decision = after(HELD, attempt("pay", None), cancel_requested=True, in_flight=frozenset({("pay", ACTION)}))
+
+        assert (decision.status, decision.begin, decision.current_step) == (RunStatus.COMPENSATING, (), "pay")
+
+    def test_what_may_have_happened_is_undone_too(self) -> None:
+        assert begun(after(HELD, attempt("pay", Outcome.UNKNOWN), turned_back=True)) == [("pay", UNDO, 1)]
+        assert begun(after(HELD, attempt("pay", None), turned_back=True)) == [("pay", UNDO, 1)]
+
+    def test_what_surely_did_not_happen_is_not_undone(self) -> None:
+        for outcome in (Outcome.REFUSED, Outcome.UNAVAILABLE):
+            assert begun(after(HELD, attempt("pay", outcome), turned_back=True)) == [("hold", UNDO, 1)]
+
+    def test_a_failed_undo_does_not_keep_the_others_from_being_done(self) -> None:
+        no = attempt("pay", Outcome.REFUSED, direction=UNDO, error_message="Too late.")
+
+        decision = after(HELD, PAID, no, turned_back=True)
+        end = after(HELD, PAID, no, attempt("hold", Outcome.SUCCEEDED, direction=UNDO), turned_back=True)
+
+        assert begun(decision) == [("hold", UNDO, 1)]
+        assert (end.status, end.attention, end.current_step) == (
+            RunStatus.NEEDS_ATTENTION,
+            "Undo pay failed: Too late.",
+            "pay",
+        )
+
+    def test_an_undo_that_waits_for_its_time_keeps_the_next_one_waiting(self) -> None:
+        away = attempt("pay", Outcome.UNAVAILABLE, direction=UNDO, retry_at=NOW + SECOND)
+
+        decision = after(HELD, PAID, away, turned_back=True)
+
+        assert (decision.status, decision.begin, decision.due_at) == (RunStatus.COMPENSATING, (), NOW + SECOND)
+
+    def test_one_branch_fails_while_the_other_is_under_way(self) -> None:
+        saga = make_saga([make_step(WORLD, "a", after=()), make_step(WORLD, "b", after=())])
+        no = attempt("a", Outcome.REFUSED, error_code="no", error_message="No.")
+        under_way = {"saga": saga, "in_flight": frozenset({("b", ACTION)})}
+
+        meanwhile = after(no, attempt("b", None), **under_way)
+        then = after(no, attempt("b", Outcome.SUCCEEDED), saga=saga, turned_back=True)
+
+        assert (meanwhile.status, meanwhile.begin) == (RunStatus.COMPENSATING, ())
+        assert meanwhile.failure == Failure(step="a", code="no", message="No.")
+        assert begun(then) == [("b", UNDO, 1)]
+
+
+class TestDeadline:
+    def test_it_is_what_a_waiting_run_is_due_for(self) -> None:
+        failed = attempt("hold", Outcome.UNAVAILABLE, retry_at=NOW + 9 * SECOND)
+
+        assert after(failed, deadline_at=NOW + 5 * SECOND).due_at == NOW + 5 * SECOND
+
+    def test_it_turns_a_run_back_until_its_pivot_is_done(self) -> None:
+        late = after(HELD, deadline_at=NOW)
+        past = after(HELD, PAID, deadline_at=NOW)
+
+        assert late.failure == Failure(
+            step="", code="deadline", message="The run's deadline passed before its pivot was done."
+        )
+        assert begun(late) == [("hold", UNDO, 1)]
+        assert (past.failure, begun(past)) == (None, [("tell", ACTION, 1)])
+
+    def test_a_pivot_without_an_undo_that_may_be_done_leaves_no_way_back(self) -> None:
+        final = make_step(WORLD, "pay", kind=Kind.PIVOT, compensation=None, compensation_title="")
+        saga = make_saga([make_step(WORLD, "hold"), final])
+        tries = [attempt("pay", Outcome.UNKNOWN, n) for n in (1, 2, 3)]
+
+        decision = after(HELD, *tries, saga=saga, deadline_at=NOW)
+
+        assert (decision.status, decision.due_at) == (RunStatus.NEEDS_ATTENTION, None)
+
+
+class TestWaiting:
+    WAITS = attempt("hold", Outcome.WAITING, wait_signal="paid", retry_at=NOW + 60 * SECOND)
+
+    def test_it_waits_for_the_signal_until_the_timeout(self) -> None:
+        decision = after(self.WAITS)
+
+        assert (decision.status, decision.begin, decision.due_at) == (RunStatus.RUNNING, (), NOW + 60 * SECOND)
+
+    def test_the_signal_begins_the_next_attempt_with_its_payload(self) -> None:
+        (begin,) = after(self.WAITS, signals={"paid": {"amount": 5}}).begin
+
+        assert (begin.number, begin.signal) == (2, {"amount": 5})
+
+    def test_the_payload_is_not_lost_by_a_failure_after_the_wait(self) -> None:
+        failed = attempt("hold", Outcome.UNAVAILABLE, 2)
+
+        (begin,) = after(self.WAITS, failed, signals={"paid": {"amount": 5}}).begin
+
+        assert (begin.number, begin.signal) == (3, {"amount": 5})
+
+    def test_a_signal_that_does_not_come_refuses_the_step_and_undoes_it(self) -> None:
+        decision = after(self.WAITS, now=NOW + 60 * SECOND)
+
+        assert decision.failure == Failure(
+            step="hold", code="signal_timeout", message="The signal paid did not come in time."
+        )
+        assert begun(decision) == [("hold", UNDO, 1)]
+
+    def test_a_signal_that_came_counts_although_nobody_looked_in_time(self) -> None:
+        assert begun(after(self.WAITS, now=NOW + 99 * SECOND, signals={"paid": {}})) == [("hold", ACTION, 2)]
+
+    def test_a_step_that_waits_again_for_what_it_was_given_is_not_called_for_ever(self) -> None:
+        again = replace(self.WAITS, number=2)
+
+        decision = after(self.WAITS, again, signals={"paid": {}})
+
+        assert decision.failure == Failure(
+            step="hold", code="waits_again", message="It waits again for the signal paid, which has come."
+        )
+
+    def test_a_persons_retry_after_the_timeout_waits_anew(self) -> None:
+        saga = make_saga([make_step(WORLD, "tell", kind=Kind.RETRIABLE)])
+        timed_out = replace(self.WAITS, step="tell", retry_at=NOW)
+
+        stuck = after(timed_out, saga=saga)
+        asked = after(timed_out, saga=saga, fresh_from={"tell:action": 1})
+        second = replace(timed_out, number=2, retry_at=NOW + SECOND)
+        heard = after(timed_out, second, saga=saga, fresh_from={"tell:action": 1}, signals={"paid": {}})
+
+        assert stuck.status is RunStatus.NEEDS_ATTENTION
+        assert begun(asked) == [("tell", ACTION, 2)]
+        assert begun(heard) == [("tell", ACTION, 3)]
+
+    def test_a_date_begins_the_next_attempt(self) -> None:
+        dated = replace(self.WAITS, wait_signal="")
+
+        assert after(dated).due_at == NOW + 60 * SECOND
+        (begin,) = after(dated, now=NOW + 60 * SECOND).begin
+        assert (begin.number, begin.signal) == (2, {})
+
+    def test_a_waiting_step_is_undone_when_the_run_turns_back(self) -> None:
+        assert begun(after(self.WAITS, cancel_requested=True)) == [("hold", UNDO, 1)]
+
+
+# Any saga, any sequence of ends -------------------------------------------------------------------
+
+POLICIES = st.builds(
+    RetryPolicy,
+    attempts=st.integers(1, 3),
+    first=st.just(SECOND),
+    jitter=st.just(False),
+    deadline=st.sampled_from([None, None, 3 * SECOND]),
+)
+
+
+@st.composite
+def sagas(draw: st.DrawFn) -> Saga:
+    """Up to five steps: compensatable ones in any order of dependence, perhaps a pivot, perhaps retriable ones."""
+    total = draw(st.integers(1, 5))
+    early = draw(st.integers(0, total))
+    has_pivot = early < total and draw(st.booleans())
+    steps: list[Step] = []
+    for position in range(total):
+        names = [step.name for step in steps]
+        dependence: tuple[str, ...] | None = None
+        kind = Kind.COMPENSATABLE if position < early else Kind.RETRIABLE
+        if position == early and has_pivot:
+            kind, dependence = Kind.PIVOT, tuple(names)
+        elif names and draw(st.booleans()):
+            dependence = tuple(draw(st.lists(st.sampled_from(names), unique=True)))
+        undo = kind is Kind.COMPENSATABLE or draw(st.booleans())
+        steps.append(
+            make_step(
+                WORLD,
+                "abcde"[position],
+                kind=kind,
+                after=dependence,
+                compensation=WORLD.act if undo else None,
+                retry=draw(POLICIES),
+                compensation_retry=draw(POLICIES),
+                look_up=WORLD.look_up if draw(st.booleans()) else None,
+                compensation_look_up=WORLD.look_up if draw(st.booleans()) else None,
+            )
+        )
+    return make_saga(steps, deadline=draw(st.sampled_from([None, 4 * SECOND, 600 * SECOND])))
+
+
+@dataclass
+class Simulation:
+    """Plays worker, outside world, customer and operator around `decide`, and watches what it says."""
+
+    saga: Saga
+    draw: Any
+    now: datetime = NOW
+    status: RunStatus = RunStatus.PENDING
+    attempts: list[Attempt] = field(default_factory=list)
+    in_flight: set[tuple[str, Direction]] = field(default_factory=set)
+    turned_back: bool = False
+    cancelled: bool = False
+    signals: dict[str, dict[str, Any]] = field(default_factory=dict)
+    fresh_from: dict[str, int] = field(default_factory=dict)
+    help_left: int = 3
+
+    def history(self) -> History:
+        return History(
+            attempts=tuple(self.attempts),
+            turned_back=self.turned_back,
+            cancel_requested=self.cancelled,
+            cancel_reason="enough",
+            deadline_at=NOW + self.saga.deadline if self.saga.deadline else None,
+            signals=dict(self.signals),
+            fresh_from=dict(self.fresh_from),
+            in_flight=frozenset(self.in_flight),
+        )
+
+    def run(self) -> RunStatus:
+        for _ in range(400):
+            history = self.history()
+            decision = decide(self.saga, history, self.now)
+            assert decide(self.saga, history, self.now) == decision
+            self.check(history, decision)
+            self.follow(decision)
+            if self.status in ENDED:
+                return self.status
+            if self.status is RunStatus.NEEDS_ATTENTION:
+                if not self.be_helped(decision):
+                    return self.status
+            elif self.in_flight:
+                self.end_one()
+            else:
+                assert decision.due_at is not None
+                self.now = decision.due_at
+            if self.draw(st.integers(0, 19)) == 0:
+                self.cancelled = True
+        raise AssertionError(f"No end after 400 moves: {self.attempts}")
+
+    def check(self, history: History, decision: Decision) -> None:
+        back = self.turned_back or decision.failure is not None
+        assert decision.status is self.status or decision.status in RUN_MOVES[self.status]
+        assert not (self.turned_back and decision.failure)
+        for begin in decision.begin:
+            self.check_begin(history, begin, back=back)
+        busy = bool(decision.begin or self.in_flight)
+        if decision.status in ENDED:
+            assert not busy
+            assert decision.due_at is None
+            self.check_end(decision)
+        elif decision.status is RunStatus.NEEDS_ATTENTION:
+            assert not busy
+            self.check_attention(history, decision, back=back)
+        elif not busy:
+            # A run that is due and does nothing would be taken up for ever.
+            assert decision.due_at is not None
+            assert decision.due_at > self.now
+
+    def check_begin(self, history: History, begin: Begin, *, back: bool) -> None:
+        name = begin.step.name
+        tries = [a for a in self.attempts if (a.step, a.direction) == (name, begin.direction)]
+        assert begin.number == len(tries) + 1
+        assert not any(a.outcome in DONE for a in tries), "done twice"
+        assert (name, begin.direction) not in self.in_flight
+        assert begin.direction is (UNDO if back else ACTION)
+        assert not begin.look_up_only or begin.maybe_done
+        if begin.direction is ACTION:
+            done = {a.step for a in self.attempts if a.direction is ACTION and a.outcome in DONE}
+            assert done.issuperset(self.saga.before(name))
+            return
+        assert not any(direction is ACTION for _, direction in self.in_flight), "undone beside its own action"
+        assert left_something(history, name)
+        order = [step.name for step in undo_order(self.saga, history)]
+        starts = [a.step for a in self.attempts if a.direction is ACTION and a.number == 1]
+        assert order == sorted(order, key=starts.index, reverse=True)
+        for later in order[: order.index(name)]:
+            stand = progress(self.saga, history, self.saga.step(later), UNDO, self.now).stand
+            assert stand in (Stand.DONE, Stand.FAILED)
+
+    def check_end(self, decision: Decision) -> None:
+        done = {(a.step, a.direction) for a in self.attempts if a.outcome in DONE}
+        if decision.status is RunStatus.COMPLETED:
+            assert {step.name for step in self.saga.steps} == {name for name, way in done if way is ACTION}
+            assert not any(a.direction is UNDO for a in self.attempts)
+        else:
+            assert decision.status is RunStatus.COMPENSATED
+            assert {name for name in self.standing() if (name, UNDO) not in done} == set()
+
+    def check_attention(self, history: History, decision: Decision, *, back: bool) -> None:
+        way = UNDO if back else ACTION
+        failed = [
+            step for step in self.saga.steps if progress(self.saga, history, step, way, self.now).stand is Stand.FAILED
+        ]
+        assert failed
+        for step in failed:
+            assert (step.compensation_display if back else step.display) in decision.attention
+        if back:
+            done = {a.step for a in self.attempts if a.direction is UNDO and a.outcome in DONE}
+            left = self.standing() - done
+            assert left == {step.name for step in failed}, "left undone without a word"
+
+    def standing(self) -> set[str]:
+        """The steps with an undo whose action did something, or may have, told from the newest attempt backwards."""
+        found = set()
+        for step in self.saga.steps:
+            for a in reversed([a for a in self.attempts if (a.step, a.direction) == (step.name, ACTION)]):
+                if a.outcome in (Outcome.SUCCEEDED, Outcome.RESOLVED, Outcome.WAITING, Outcome.UNKNOWN):
+                    found.add(step.name)
+                    break
+                if a.outcome is Outcome.REFUSED or a.settled:
+                    break
+        return {name for name in found if self.saga.step(name).compensation is not None}
+
+    def follow(self, decision: Decision) -> None:
+        self.turned_back = self.turned_back or decision.failure is not None
+        self.status = decision.status
+        for begin in decision.begin:
+            self.attempts.append(
+                Attempt(
+                    step=begin.step.name,
+                    direction=begin.direction,
+                    number=begin.number,
+                    outcome=None,
+                    started_at=self.now,
+                )
+            )
+            self.in_flight.add((begin.step.name, begin.direction))
+
+    def end_one(self) -> None:
+        self.now += self.draw(st.sampled_from([timedelta(0), SECOND / 2, 5 * SECOND]))
+        if self.draw(st.integers(0, 9)) == 0:
+            self.crash()
+            return
+        name, direction = self.draw(st.sampled_from(sorted(self.in_flight)))
+        position = next(i for i, a in enumerate(self.attempts) if a.outcome is None and a.step == name)
+        outcome = self.draw(
+            st.sampled_from(
+                [Outcome.SUCCEEDED] * 4
+                + [Outcome.REFUSED, Outcome.UNAVAILABLE, Outcome.UNAVAILABLE, Outcome.UNKNOWN, Outcome.WAITING]
+            )
+        )
+        ended = replace(self.attempts[position], outcome=outcome, error_code="code", error_message="message")
+        if outcome in (Outcome.UNAVAILABLE, Outcome.UNKNOWN):
+            due = retry_at(self.saga, self.history(), ended, now=self.now, draw=0.5)
+            ended = replace(ended, retry_at=due, settled=self.draw(st.booleans()))
+        if outcome is Outcome.WAITING:
+            signal = self.draw(st.sampled_from(["", "early", "late"]))
+            ended = replace(ended, retry_at=self.now + 30 * SECOND, wait_signal=signal)
+            if signal == "early":
+                self.signals[signal] = {}
+        self.attempts[position] = ended
+        self.in_flight.discard((name, direction))
+
+    def crash(self) -> None:
+        """The worker dies; whoever claims the run next closes what it left open."""
+        self.in_flight.clear()
+        self.attempts = [
+            replace(a, outcome=Outcome.UNKNOWN, retry_at=self.now) if a.outcome is None else a for a in self.attempts
+        ]
+
+    def be_helped(self, decision: Decision) -> bool:
+        """An operator's retry, skip or resolve of one of the things that failed; False: nobody comes."""
+        if not self.help_left or self.draw(st.booleans()):
+            return False
+        self.help_left -= 1
+        way = UNDO if self.turned_back else ACTION
+        history = self.history()
+        failed = [
+            step.name
+            for step in self.saga.steps
+            if progress(self.saga, history, step, way, self.now).stand is Stand.FAILED
+        ]
+        name = self.draw(st.sampled_from(failed))
+        number = max(a.number for a in self.attempts if (a.step, a.direction) == (name, way))
+        if self.draw(st.booleans()):
+            self.fresh_from[f"{name}:{way.value}"] = number
+        else:
+            outcome = self.draw(st.sampled_from([Outcome.SKIPPED, Outcome.RESOLVED]))
+            self.attempts.append(attempt(name, outcome, number + 1, way))
+        self.status = RunStatus.COMPENSATING if self.turned_back else RunStatus.RUNNING
+        return True
+
+
+@settings(max_examples=400)
+@given(saga=sagas(), data=st.data())
+def test_whatever_happens_a_run_comes_to_an_end_that_says_what_it_is(saga: Saga, data: st.DataObject) -> None:
+    end = Simulation(saga=saga, draw=data.draw).run()
+
+    assert end in (RunStatus.COMPLETED, RunStatus.COMPENSATED, RunStatus.NEEDS_ATTENTION)
