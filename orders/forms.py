@@ -106,6 +106,11 @@ class OrderForm:
         """The lines that name a product, as place_order takes them; a quantity that is no number stays text."""
         return [{"sku": line.sku, "quantity": _number(line.quantity)} for line in self._filled()]
 
+    def spare_lines(self) -> list[FormLine]:
+        """Two more, for whoever has no scripts to add one with."""
+        after = max((line.number for line in self.lines), default=0) + 1
+        return [FormLine(number=after + n, sku="", quantity="1") for n in range(2)]
+
     def take_faults(self, error: InvalidOrder) -> None:
         """Keep what was wrong, so that the page can say it beside each field and each line."""
         self.faults = list(error.errors)

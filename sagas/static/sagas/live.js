@@ -63,7 +63,10 @@
     const add = form.querySelector("[data-add-line]");
     const blank = form.querySelector("template[data-line]");
     if (!add || !blank) return;
+    const offerDrop = (part) => { for (const drop of part.querySelectorAll("[data-drop-line]")) drop.hidden = false; };
     add.hidden = false;
+    offerDrop(form);
+    offerDrop(blank.content);
     add.addEventListener("click", () => {
       const at = form.querySelectorAll("[data-line-row]").length;
       const row = blank.content.cloneNode(true);

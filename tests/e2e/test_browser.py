@@ -1,0 +1,343 @@
+"""The pages in a real browser, on real web and worker processes: told as people use them, and checked for everybody."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, expect
+
+from orders.demo import BY_NAME, LOGINS, order_fields
+from orders.models import Order, User
+from orders.services import place_order
+from sagas.selectors import SagaRun
+from tests.processes import Site, wait_for
+
+pytestmark = [pytest.mark.browser, pytest.mark.processes]
+
+TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+PASSWORDS = {login.username: login.password for login in LOGINS}
+AT_MOST = 30_000
+"""Milliseconds that a worker may take for an order, on a busy machine."""
+
+
+@pytest.fixture
+def shop(site: Site) -> Site:
+    """The demo's shop with nobody's orders in it, its pages served, no worker yet."""
+    site.manage("seed_demo")
+    site.start_web()
+    return site
+
+
+def log_in(page: Page, site: Site, username: str) -> None:
+    page.goto(f"{site.url}/accounts/login/")
+    page.get_by_label("Name").fill(username)
+    page.get_by_label("Password").fill(PASSWORDS[username])
+    page.get_by_role("button", name="Log in").click()
+    expect(page.get_by_role("heading", name="Orders", exact=True)).to_be_visible()
+
+
+def placed(scenario: str, order_id: str) -> Order:
+    """An order of the demo's customer, waiting for a worker."""
+    user = User.objects.get(username="ada")
+    order, _ = place_order(**order_fields(BY_NAME[scenario]), order_id=order_id, user=user, actor="customer:ada")
+    return order
+
+
+def await_end(order_id: str, status: str) -> None:
+    wait_for(f"{order_id} to be {status}", lambda: SagaRun.objects.get(business_key=order_id).status == status)
+
+
+def mark(page: Page) -> None:
+    """Leave something behind that a reload would take away."""
+    page.evaluate("window.notReloaded = true")
+
+
+def assert_not_reloaded(page: Page) -> None:
+    assert page.evaluate("window.notReloaded") is True
+
+
+def fill_order(page: Page, *, sku: str = "ITEM-001", quantity: str = "2") -> None:
+    page.get_by_label("Product").first.select_option(sku)
+    page.get_by_label("Quantity").first.fill(quantity)
+
+
+class TestPeople:
+    def test_a_customer_places_an_order_and_sees_it_complete(self, shop: Site, page: Page) -> None:
+        shop.start_worker()
+        log_in(page, shop, "ada")
+
+        page.get_by_role("link", name="Place order").first.click()
+        fill_order(page)
+        expect(page.locator("[data-total]")).to_have_text("60.00")
+        page.get_by_role("button", name="Add a line").click()
+        page.get_by_label("Product").nth(1).select_option("ITEM-002")
+        expect(page.locator("[data-total]")).to_have_text("99.99")
+        page.get_by_role("button", name="Place the order").click()
+        expect(page.get_by_role("heading", level=1)).to_contain_text("ORD-")
+        mark(page)
+
+        expect(page.get_by_role("heading", level=1)).to_contain_text("Completed", timeout=AT_MOST)
+        assert_not_reloaded(page)
+        expect(page.get_by_text("All 4 steps are done.").first).to_be_visible()
+        expect(page).to_have_title(re.compile(r"^ORD-[0-9A-Z]{10}, completed, Orders$"))
+        assert (
+            Order.objects.get().total_amount
+            == BY_NAME["all_well"].items[0][1] * 30 + Order.objects.get().lines.get(sku="ITEM-002").line_total
+        )
+
+    def test_a_removed_line_is_not_ordered(self, shop: Site, page: Page) -> None:
+        log_in(page, shop, "ada")
+        page.goto(f"{shop.url}/orders/new/")
+
+        fill_order(page, quantity="1")
+        page.get_by_role("button", name="Add a line").click()
+        page.get_by_label("Product").nth(1).select_option("ITEM-002")
+        page.get_by_role("button", name="Remove this line").nth(1).click()
+        expect(page.get_by_label("Product")).to_have_count(2)
+        expect(page.get_by_label("Product").nth(1)).to_be_hidden()
+        expect(page.locator("[data-total]")).to_have_text("30.00")
+        page.get_by_role("button", name="Place the order").click()
+
+        expect(page.get_by_role("heading", level=1)).to_contain_text("ORD-")
+        assert list(Order.objects.get().lines.values_list("sku", "quantity")) == [("ITEM-001", 1)]
+
+    def test_a_double_click_is_one_order(self, shop: Site, page: Page) -> None:
+        log_in(page, shop, "ada")
+        page.goto(f"{shop.url}/orders/new/")
+        fill_order(page)
+
+        page.get_by_role("button", name="Place the order").dblclick()
+
+        expect(page.get_by_role("heading", level=1)).to_contain_text("ORD-")
+        assert Order.objects.count() == 1
+
+    def test_a_supervisor_gets_a_stuck_refund_through(self, shop: Site, page: Page) -> None:
+        shop.start_worker()
+        log_in(page, shop, "supervisor")
+        page.goto(f"{shop.url}/orders/new/")
+        page.get_by_label("Refund keeps failing").check()
+        page.get_by_role("button", name="Place the order").click()
+        heading = page.get_by_role("heading", level=1)
+        mark(page)
+        expect(heading).to_contain_text("Needs attention", timeout=AT_MOST)
+        expect(page.get_by_text("Refund owed")).to_be_visible()
+        assert_not_reloaded(page)
+
+        page.get_by_role("button", name=re.compile("^Retry now.*Refund payment$")).click()
+        expect(page.get_by_text("Retry now: done.")).to_be_visible()
+        mark(page)
+
+        expect(heading).to_contain_text("Undone", timeout=AT_MOST)
+        assert_not_reloaded(page)
+        expect(page.get_by_text("Another try asked for")).to_be_visible()
+        expect(page.get_by_text("Refund owed")).to_have_count(0)
+
+    def test_what_is_open_and_where_one_is_stay_while_it_changes(self, shop: Site, page: Page) -> None:
+        placed("carrier_away", "ORD-1")
+        log_in(page, shop, "ada")
+        page.goto(f"{shop.url}/orders/ORD-1/")
+        mark(page)
+        shop.start_worker()
+        summary = page.locator("#tries-reserve_inventory-action summary")
+        summary.focus()
+        page.keyboard.press("Enter")
+        expect(page.locator("#tries-reserve_inventory-action")).to_have_attribute("open", "")
+
+        expect(page.get_by_role("heading", level=1)).to_contain_text("Completed", timeout=AT_MOST)
+
+        assert_not_reloaded(page)
+        expect(page.locator("#tries-reserve_inventory-action")).to_have_attribute("open", "")
+        expect(summary).to_be_focused()
+
+    def test_the_live_switch_holds_the_page_still(self, shop: Site, page: Page) -> None:
+        placed("all_well", "ORD-1")
+        log_in(page, shop, "ada")
+        page.goto(f"{shop.url}/orders/ORD-1/")
+        heading, switch = page.get_by_role("heading", level=1), page.get_by_label("live")
+        switch.uncheck()
+
+        shop.start_worker()
+        await_end("ORD-1", "completed")
+        page.wait_for_timeout(2500)  # more than two looks, had there been any
+        expect(heading).to_contain_text("Pending")
+        switch.check()
+
+        expect(heading).to_contain_text("Completed")
+
+    def test_the_list_follows_too(self, shop: Site, page: Page) -> None:
+        placed("all_well", "ORD-1")
+        log_in(page, shop, "ada")
+        mark(page)
+        expect(page.get_by_text("Pending", exact=True)).to_be_visible()
+
+        shop.start_worker()
+
+        expect(page.locator("td").get_by_text("Completed", exact=True)).to_be_visible(timeout=AT_MOST)
+        assert_not_reloaded(page)
+
+
+class TestWithoutScripts:
+    @pytest.fixture
+    def plain(self, browser: Browser) -> Iterator[Page]:
+        context = browser.new_context(java_script_enabled=False)
+        context.set_default_timeout(15_000)
+        yield context.new_page()
+        context.close()
+
+    def test_an_order_is_placed_and_cancelled(self, shop: Site, plain: Page) -> None:
+        shop.start_worker()
+        log_in(plain, shop, "ada")
+        plain.get_by_role("link", name="Place order").first.click()
+        fill_order(plain)
+        plain.get_by_role("button", name="Place the order").click()
+        order_id = Order.objects.get().order_id
+        await_end(order_id, "completed")
+
+        plain.reload()
+        plain.get_by_role("link", name="Cancel order …").click()
+        expect(plain.get_by_text("60.00 EUR goes back to the card")).to_be_visible()
+        plain.get_by_label("Reason").fill("Bought it elsewhere.")
+        plain.get_by_role("button", name="Cancel the order").click()
+        expect(plain.get_by_text("The cancellation is under way")).to_be_visible()
+        await_end(order_id, "compensated")
+
+        plain.reload()
+        expect(plain.get_by_role("heading", level=1)).to_contain_text("Undone")
+        expect(plain.get_by_text("Bought it elsewhere.").first).to_be_visible()
+
+    def test_there_is_room_for_more_lines(self, shop: Site, plain: Page) -> None:
+        log_in(plain, shop, "ada")
+        plain.goto(f"{shop.url}/orders/new/")
+        fill_order(plain, quantity="3")
+
+        expect(plain.get_by_role("button", name="Add a line")).to_have_count(0)
+        expect(plain.get_by_role("button", name="Remove")).to_have_count(0)
+        plain.get_by_label("Product").nth(1).select_option("ITEM-002")
+        plain.get_by_role("button", name="Place the order").click()
+
+        assert sorted(Order.objects.get().lines.values_list("sku", "quantity")) == [("ITEM-001", 3), ("ITEM-002", 1)]
+
+
+class TestKeyboard:
+    def test_the_first_stop_leads_to_the_content(self, shop: Site, page: Page) -> None:
+        log_in(page, shop, "ada")
+
+        page.keyboard.press("Tab")
+        skip = page.get_by_role("link", name="Skip to the content")
+        expect(skip).to_be_focused()
+        expect(skip).to_be_in_viewport()
+        page.keyboard.press("Enter")
+
+        expect(page.locator("#main")).to_be_focused()
+
+    def test_mistakes_are_gone_to_at_once(self, shop: Site, page: Page) -> None:
+        log_in(page, shop, "ada")
+        page.goto(f"{shop.url}/orders/new/")
+        fill_order(page)
+        page.get_by_role("textbox", name="E-mail").fill("nobody")
+        page.get_by_role("button", name="Place the order").press("Enter")
+
+        expect(page.locator(".summary")).to_be_focused()
+        page.keyboard.press("Tab")
+        expect(page.get_by_role("link", name="E-mail")).to_be_focused()
+        page.keyboard.press("Enter")
+
+        expect(page.get_by_role("textbox", name="E-mail")).to_be_focused()
+        expect(page.get_by_role("textbox", name="E-mail")).to_have_accessible_description(
+            "This is not an e-mail address, like ada@example.com."
+        )
+
+    def test_a_scenario_is_picked_with_the_arrows(self, shop: Site, page: Page) -> None:
+        log_in(page, shop, "ada")
+        page.goto(f"{shop.url}/orders/new/")
+
+        page.get_by_label("As filled in below").focus()
+        page.keyboard.press("ArrowDown")
+
+        expect(page.get_by_label("All well")).to_be_checked()
+
+
+@pytest.fixture
+def pages(shop: Site) -> dict[str, str]:
+    """Name -> address of each page in each of its states."""
+    shop.start_worker()
+    for name, order_id in (("all_well", "ORD-1"), ("refund_keeps_failing", "ORD-2")):
+        placed(name, order_id)
+    await_end("ORD-1", "completed")
+    await_end("ORD-2", "needs_attention")
+    run = SagaRun.objects.get(business_key="ORD-2").pk
+    undo = "step=process_payment&direction=compensation"
+    return {
+        "list": "/orders/",
+        "empty list": "/orders/?state=undone",
+        "found nothing": "/orders/?q=nothing",
+        "completed order": "/orders/ORD-1/",
+        "order that needs attention": "/orders/ORD-2/",
+        "form": "/orders/new/",
+        "cancel": "/orders/ORD-1/cancel/",
+        "not cancellable": "/orders/ORD-2/cancel/",
+        "runs": "/runs/",
+        "run": f"/runs/{run}/",
+        "needs attention": "/runs/attention/",
+        "retry": f"/runs/{run}/retry/?{undo}",
+        "settle by hand": f"/runs/{run}/resolve/?{undo}",
+        "health": "/health/",
+        "not found": "/nowhere/",
+    }
+
+
+def findings(page: Page) -> list[str]:
+    """What axe-core has against the page as it is, and whether it can be pushed sideways."""
+    results: dict[str, Any] = (
+        Axe().run(page, options={"runOnly": {"type": "tag", "values": TAGS}, "resultTypes": ["violations"]}).response
+    )
+    found = [f"{v['id']}: {node['html'][:150]}" for v in results["violations"] for node in v["nodes"]]
+    wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    return found + ([f"{wide} px too wide"] if wide > 0 else [])
+
+
+class TestForEverybody:
+    @pytest.mark.parametrize("scheme", ["light", "dark"])
+    def test_no_page_shuts_anybody_out(
+        self, shop: Site, pages: dict[str, str], page: Page, scheme: Literal["light", "dark"]
+    ) -> None:
+        found: dict[str, list[str]] = {}
+        page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+
+        def look(name: str) -> None:
+            for width in (1280, 320):
+                page.set_viewport_size({"width": width, "height": 800})
+                if complaints := findings(page):
+                    found[f"{name}, {width} px"] = complaints
+
+        page.goto(f"{shop.url}/accounts/login/")
+        look("login")
+        page.get_by_label("Name").fill("ada")
+        page.get_by_label("Password").fill("wrong")
+        page.get_by_role("button", name="Log in").click()
+        look("login refused")
+        log_in(page, shop, "supervisor")
+        for name, address in pages.items():
+            page.goto(f"{shop.url}{address}")
+            for details in page.locator("details").all():
+                details.evaluate("details => { details.open = true; }")
+            look(name)
+        page.goto(f"{shop.url}{pages['form']}")
+        for field in ("E-mail", "City"):
+            page.get_by_role("textbox", name=field).fill("\u202e")
+        page.get_by_label("Product").first.select_option("ITEM-001")
+        page.get_by_label("Quantity").first.fill("0")
+        page.get_by_role("button", name="Place the order").click()
+        expect(page.locator(".summary")).to_be_visible()
+        look("form with mistakes")
+        page.goto(f"{shop.url}{pages['cancel']}")
+        page.get_by_label("Reason").fill("\u202e")
+        page.get_by_role("button", name="Cancel the order").click()
+        expect(page.locator("#reason-fault")).to_be_visible()
+        look("cancel with a mistake")
+
+        assert found == {}
