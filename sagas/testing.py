@@ -102,16 +102,22 @@ def report(run: SagaRun) -> RunReport:
 
 
 @contextmanager
-def crash_at(point: str, *, times: int = 1) -> Iterator[None]:
+def crash_at(point: str, *, times: int = 1, pass_by: int = 0) -> Iterator[None]:
     """Let the worker die at `point` ("after_call:process_payment:action", see sagas/points.py), `times` times.
 
-    Raises AssertionError at the end if the point was never reached: a crash that did not happen proves nothing.
+    It survives the first `pass_by` times. Raises AssertionError at the end if the point was not reached as often:
+    a crash that did not happen proves nothing.
     """
     left = times
+    safe = pass_by
 
     def hook(reached: str) -> None:
-        nonlocal left
-        if reached == point and left:
+        nonlocal left, safe
+        if reached != point:
+            return
+        if safe:
+            safe -= 1
+        elif left:
             left -= 1
             raise Crashed(point)
 
@@ -121,7 +127,7 @@ def crash_at(point: str, *, times: int = 1) -> Iterator[None]:
     finally:
         points.set_hook(None)
     if left:
-        raise AssertionError(f"{point} was reached {times - left} times, not {times}.")
+        raise AssertionError(f"{point} let {times - left} workers die, not {times}.")
 
 
 def _in(records: list[StepRecord], direction: Direction) -> list[str]:

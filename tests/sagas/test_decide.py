@@ -202,7 +202,7 @@ class TestRetrying:
 class TestGoingBack:
     def test_undo_goes_in_reverse_and_one_at_a_time(self) -> None:
         undone = attempt("pay", Outcome.SUCCEEDED, direction=UNDO)
-        cancelled = {"cancel_requested": True, "cancel_reason": "changed my mind"}
+        cancelled: dict[str, Any] = {"cancel_requested": True, "cancel_reason": "changed my mind"}
 
         first = after(HELD, PAID, **cancelled)
         second = after(HELD, PAID, undone, turned_back=True)
@@ -249,7 +249,7 @@ class TestGoingBack:
     def test_one_branch_fails_while_the_other_is_under_way(self) -> None:
         saga = make_saga([make_step(WORLD, "a", after=()), make_step(WORLD, "b", after=())])
         no = attempt("a", Outcome.REFUSED, error_code="no", error_message="No.")
-        under_way = {"saga": saga, "in_flight": frozenset({("b", ACTION)})}
+        under_way: dict[str, Any] = {"saga": saga, "in_flight": frozenset({("b", ACTION)})}
 
         meanwhile = after(no, attempt("b", None), **under_way)
         then = after(no, attempt("b", Outcome.SUCCEEDED), saga=saga, turned_back=True)
@@ -373,8 +373,9 @@ def sagas(draw: st.DrawFn) -> Saga:
         kind = Kind.COMPENSATABLE if position < early else Kind.RETRIABLE
         if position == early and has_pivot:
             kind, dependence = Kind.PIVOT, tuple(names)
-        elif names and draw(st.booleans()):
-            dependence = tuple(draw(st.lists(st.sampled_from(names), unique=True)))
+        elif position > 0 and draw(st.booleans()):
+            chosen: list[str] = draw(st.lists(st.sampled_from(names), unique=True))
+            dependence = tuple(chosen)
         undo = kind is Kind.COMPENSATABLE or draw(st.booleans())
         steps.append(
             make_step(
