@@ -72,10 +72,10 @@ class TestCancelling:
         words = text_of(customer.get(f"/orders/{order.order_id}/cancel/")).replace("\xa0", " ")
 
         assert (
-            "1. Cancellation e-mail: the customer is told by mail "
-            f"2. Cancel shipment: parcel {parcel.tracking_number} is called back "
-            "3. Refund payment: 99.99 EUR goes back to the card "
-            "4. Release inventory: 3 pieces go back on the shelf"
+            "Cancellation e-mail: the customer is told by mail "
+            f"Cancel shipment: parcel {parcel.tracking_number} is called back "
+            "Refund payment: 99.99 EUR goes back to the card "
+            "Release inventory: 3 pieces go back on the shelf"
         ) in words
 
     def test_of_an_untouched_order_nothing_is_undone(self, customer: Client, ada: User) -> None:
