@@ -156,17 +156,23 @@ class TestPeople:
     def test_the_live_switch_holds_the_page_still(self, shop: Site, page: Page) -> None:
         placed("all_well", "ORD-1")
         log_in(page, shop, "ada")
+        page.clock.install()  # the page's own timers run when told to
         page.goto(f"{shop.url}/orders/ORD-1/")
         heading, switch = page.get_by_role("heading", level=1), page.get_by_label("live")
+        looks: list[str] = []
+        page.on("request", lambda request: looks.append(request.url) if "/live/" in request.url else None)
         switch.uncheck()
 
         shop.start_worker()
         await_end("ORD-1", "completed")
-        page.wait_for_timeout(2500)  # more than two looks, had there been any
+        page.clock.run_for(60_000)
+        assert looks == []
         expect(heading).to_contain_text("Pending")
         switch.check()
+        page.clock.run_for(5_000)
 
         expect(heading).to_contain_text("Completed")
+        assert looks == [f"{shop.url}/orders/ORD-1/live/"]
 
     def test_the_list_follows_too(self, shop: Site, page: Page) -> None:
         placed("all_well", "ORD-1")
