@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
-from django.db import DatabaseError, InterfaceError, OperationalError, close_old_connections
+from django.db import DatabaseError, InterfaceError, OperationalError, connections
 from django.utils import timezone
 
 from sagas import journal, points
@@ -297,7 +297,7 @@ class Driver:
         if tasks:
             await asyncio.gather(*tasks, return_exceptions=True)
         # The thread may be one that nobody else uses again, and an open connection keeps a database from going away.
-        await sync_to_async(close_old_connections, thread_sensitive=True)()
+        await sync_to_async(_close_idle, thread_sensitive=True)()
 
     async def _act(self, begin: Begin, context: StepContext) -> Ended:
         point = f"{begin.step.name}:{begin.direction.value}"
@@ -386,7 +386,7 @@ class Driver:
             try:
                 return work()
             except (DatabaseError, InterfaceError):
-                close_old_connections()  # a broken one is thrown away, and the next try opens another
+                _close_idle()  # a broken one is thrown away, and the next try opens another
                 raise
 
         return await sync_to_async(checked, thread_sensitive=True)()
@@ -414,11 +414,18 @@ class Driver:
 
 
 def _in_thread(function: Callable[[StepContext], Any], context: StepContext) -> Any:
-    close_old_connections()
+    _close_idle()
     try:
         return function(context)
     finally:
-        close_old_connections()
+        _close_idle()
+
+
+def _close_idle() -> None:
+    """Close this thread's connections that are broken or too old, but none in whose transaction the caller is."""
+    for connection in connections.all(initialized_only=True):
+        if not connection.in_atomic_block:
+            connection.close_if_unusable_or_obsolete()
 
 
 def _of_error(error: StepError) -> Ended:

@@ -67,7 +67,8 @@ def cancel(*, run_id: UUID | str, actor: str, reason: str) -> SagaRun:
     held = _hold(run_id)
     run = held.run
     _check_reason("cancel", held, reason)
-    if run.cancel_requested_at is not None or (run.turned_back_at is not None and not _is(run, ENDED)):
+    going_back = run.cancel_requested_at is not None or (run.turned_back_at is not None and not _is(run, ENDED))
+    if going_back and run.status != RunStatus.ABANDONED.value:
         return run
     if run.status in (RunStatus.COMPENSATED.value, RunStatus.ABANDONED.value):
         raise _refused("cancel", held, "it has ended, and nothing is left to undo")
@@ -133,7 +134,7 @@ def resolve(
     result: Mapping[str, Any] | None = None,
 ) -> SagaRun:
     """Say that it was done outside, with the evidence: a reference that somebody else can check."""
-    if not evidence.strip():
+    if not evidence.strip() or "\0" in evidence:
         held = _hold(run_id)
         raise _refused("resolve", held, "it wants evidence: the reference under which it was done")
     data = {"evidence": evidence}

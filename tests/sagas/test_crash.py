@@ -16,7 +16,7 @@ from sagas.states import RunStatus
 from sagas.testing import Crashed, FrozenClock, crash_at, drive_once, run_to_end
 from tests.sagas.toys import World, fast, make_run, make_saga, make_step, refuse, registered
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db
 
 FORWARD = ["hold", "pay", "tell"]
 AROUND_CALLS = ["before_call", "after_call"]
