@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import json
 import logging
+import math
 import os
 import re
 import socket
@@ -76,6 +77,8 @@ class Limits:
     poll: timedelta = timedelta(milliseconds=50)
     look: timedelta = timedelta(milliseconds=100)
     """How often an idle drive that stays for what is due soon looks for what came in meanwhile."""
+    pause: timedelta = timedelta(seconds=1)
+    """What it waits when the database gave no answer."""
     grace: timedelta = timedelta(seconds=15)
     """How long a stopping drive waits for what is under way."""
 
@@ -109,33 +112,38 @@ class Driver:
         """Ended and not recorded yet."""
         self._afresh = False
         """The last commit failed: what is in `_ended` was perhaps written, and perhaps not."""
-        self._stopping = False
+        self._stop_at = math.inf
+        self._stop: Callable[[], bool] = lambda: False
         self._places = asyncio.Semaphore(settings.SAGA_THREADS)
 
     async def drive(self, *, seconds: float, stop: Callable[[], bool] = lambda: False) -> int:
         """Take up due runs for `seconds` or until `stop`, finish what is under way, return how many were taken up."""
-        stop_at = time.monotonic() + seconds
+        self._stop_at, self._stop = time.monotonic() + seconds, stop
         taken = 0
         try:
             while True:
-                self._stopping = self._stopping or time.monotonic() >= stop_at
-                if not self._stopping and stop():
-                    self._stopping, stop_at = True, time.monotonic()
-                if self._stopping and time.monotonic() >= stop_at + self.limits.grace.total_seconds():
+                stopping = self._is_stopping()
+                if stopping and time.monotonic() >= self._stop_at + self.limits.grace.total_seconds():
                     return taken
                 try:
                     if self._ended:
                         await self._commit()
-                    if not self._stopping:
+                    if not stopping:
                         taken += await self._claim()
-                    if not self._tasks and (self._stopping or not await self._wait_for_due(stop_at)):
+                    if not self._tasks and (stopping or not await self._wait_for_due()):
                         return taken
                     await self._step()
                 except (DatabaseError, InterfaceError) as error:
-                    log.warning("The database gave no answer (%s); trying again in a second.", error)
-                    await asyncio.sleep(1)
+                    log.warning("The database gave no answer (%s); trying again in a moment.", error)
+                    await asyncio.sleep(self.limits.pause.total_seconds())
         finally:
             await self._let_go()
+
+    def _is_stopping(self) -> bool:
+        now = time.monotonic()
+        if now < self._stop_at and self._stop():
+            self._stop_at = now
+        return now >= self._stop_at
 
     async def drive_run(self, run_id: uuid.UUID, *, patience: timedelta | None = None) -> SagaRun:
         """Drive this one run until it ends, needs a person, or waits longer than `patience` (None: for the world)."""
@@ -241,7 +249,7 @@ class Driver:
                 worker=self.worker,
                 now=self._clock(),
                 lease=self.limits.lease,
-                begin=not self._stopping,
+                begin=not self._is_stopping(),
                 afresh=self._afresh,
             )
         )
@@ -277,7 +285,7 @@ class Driver:
             for pk in old:
                 self._held[pk].run.lease_until = now + self.limits.lease
 
-    async def _wait_for_due(self, stop_at: float) -> bool:
+    async def _wait_for_due(self) -> bool:
         """Stay while something is due soon; False: nothing is, and the drive may end."""
         due = await self._db(journal.next_due)
         now = self._clock()
@@ -285,7 +293,7 @@ class Driver:
             return False
         look = self.limits.look.total_seconds()
         # Never less than a moment: what is due may be in somebody else's hands for as long as a commit takes.
-        await asyncio.sleep(min(max((due - now).total_seconds(), 0.01), look, max(stop_at - time.monotonic(), 0)))
+        await asyncio.sleep(min(max((due - now).total_seconds(), 0.01), look, max(self._stop_at - time.monotonic(), 0)))
         return True
 
     async def _let_go(self) -> None:
