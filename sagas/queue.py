@@ -63,7 +63,8 @@ def drive() -> int:
     if Conf.TIMEOUT is not None:
         limits.grace = timedelta(seconds=max(Conf.TIMEOUT - seconds - LAST_SECONDS, 1))
     taken: int = async_to_sync(partial(Driver(limits=limits).drive, seconds=seconds, stop=is_told_to_stop))()
-    if journal.due(timezone.now()).exists():
+    # Not while stopping: this very cluster would hear it, and again, and never come to an end.
+    if not is_told_to_stop() and journal.due(timezone.now()).exists():
         _ring_safely()
     return taken
 

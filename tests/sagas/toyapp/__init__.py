@@ -1,0 +1,1 @@
+"""A Django app with one toy saga, for real worker processes."""
