@@ -343,9 +343,12 @@ def waits_for(run: SagaRun, now: datetime) -> str:
     """What an unheld run waits for: "signal", "date", or "retry"; empty: for nothing, it is due."""
     if run.due_at is None or run.due_at <= now:
         return ""
-    latest = {(record.step, record.direction): record for record in load(run).records}
-    waits = [record for record in latest.values() if record.retry_at is not None and record.retry_at >= run.due_at]
-    if any(record.outcome != Outcome.WAITING.value for record in waits):
+    held = load(run)
+    latest = {(record.step, record.direction): record for record in held.records}
+    waits = [
+        r for r in latest.values() if r.retry_at and r.retry_at >= run.due_at and r.wait_signal not in held.signals
+    ]
+    if not waits or any(record.outcome != Outcome.WAITING.value for record in waits):
         return "retry"
     # The deadline may come before the end of the wait; what it waits for is the same.
     return "signal" if any(record.wait_signal for record in waits) else "date"

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Count, QuerySet
+from django.db.models import Count, Q, QuerySet
 from django.utils import timezone
 
 from sagas import registry
@@ -142,7 +142,9 @@ def newest_runs(status: str = "", before: str = "") -> QuerySet[SagaRun]:
         edge = SagaRun.objects.filter(pk=UUID(before)).first() if before else None
     except ValueError:
         edge = None
-    return runs.filter(created_at__lt=edge.created_at) if edge is not None else runs
+    if edge is None:
+        return runs
+    return runs.filter(Q(created_at__lt=edge.created_at) | Q(created_at=edge.created_at, pk__lt=edge.pk))
 
 
 def counts() -> dict[str, int]:
