@@ -137,8 +137,25 @@ def retry_all(run: SagaRun, *, actor: str, reason: str) -> str:
     return f"{', '.join(tried)} will be tried again."
 
 
+class OfRunAdmin(ReadOnlyAdmin):
+    """Rows that belong to a run: found by it, and linked to it."""
+
+    list_select_related = ("run",)
+    ordering = ("-id",)
+    exact_search = ("run__business_key", "run_id")
+    search_help_text = "A business key or a run's id, as a whole."
+    readonly_fields = ("run_link",)
+
+    @admin.display(description="run")
+    def run_link(self, row: StepRecord | RunEvent | Signal) -> SafeString | str:
+        return admin_link(row.run, row.run.business_key)
+
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
+        return lookup == "run__id__exact" or super().lookup_allowed(lookup, value, request)  # type: ignore[arg-type]
+
+
 @admin.register(StepRecord)
-class StepRecordAdmin(ReadOnlyAdmin):
+class StepRecordAdmin(OfRunAdmin):
     list_display = (
         "id",
         "run_link",
@@ -151,50 +168,18 @@ class StepRecordAdmin(ReadOnlyAdmin):
         "started_at",
     )
     list_filter = ("outcome", "direction", "step", "error_code", "provider")
-    list_select_related = ("run",)
-    ordering = ("-id",)
-    exact_search = ("run__business_key", "run_id")
-    search_help_text = "A business key or a run's id, as a whole."
-    readonly_fields = ("run_link",)
-
-    @admin.display(description="run")
-    def run_link(self, record: StepRecord) -> SafeString | str:
-        return admin_link(record.run, record.run.business_key)
-
-    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
-        return lookup == "run__id__exact" or super().lookup_allowed(lookup, value, request)  # type: ignore[arg-type]
 
 
 @admin.register(RunEvent)
-class RunEventAdmin(ReadOnlyAdmin):
+class RunEventAdmin(OfRunAdmin):
     list_display = ("id", "run_link", "kind", "step", "direction", "actor", "reason", "created_at")
     list_filter = ("kind", "step")
-    list_select_related = ("run",)
-    ordering = ("-id",)
-    exact_search = ("run__business_key", "run_id")
-    search_help_text = "A business key or a run's id, as a whole."
-    readonly_fields = ("run_link",)
-
-    @admin.display(description="run")
-    def run_link(self, event: RunEvent) -> SafeString | str:
-        return admin_link(event.run, event.run.business_key)
-
-    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
-        return lookup == "run__id__exact" or super().lookup_allowed(lookup, value, request)  # type: ignore[arg-type]
 
 
 @admin.register(Signal)
-class SignalAdmin(ReadOnlyAdmin):
+class SignalAdmin(OfRunAdmin):
     list_display = ("id", "run_link", "name", "actor", "received_at")
     list_filter = ("name",)
-    list_select_related = ("run",)
-    ordering = ("-id",)
-    exact_search = ("run__business_key", "run_id")
-    readonly_fields = ("run_link",)
-
-    @admin.display(description="run")
-    def run_link(self, signal: Signal) -> SafeString | str:
-        return admin_link(signal.run, signal.run.business_key)
 
 
 @admin.register(Barrier)
