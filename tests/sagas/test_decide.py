@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -25,6 +26,8 @@ from sagas.decide import (
 )
 from sagas.states import DONE, ENDED, RUN_MOVES, Direction, Outcome, RunStatus
 from tests.sagas.toys import PATIENT, World, make_saga, make_step, make_trip
+
+pytestmark = pytest.mark.pure
 
 NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
