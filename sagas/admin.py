@@ -59,7 +59,7 @@ class SagaRunAdmin(ReadOnlyAdmin):
     list_display = ("id", "saga", "business_key", "status", "current_step", "failure_code", "created_at", "updated_at")
     list_filter = ("status", "saga", "failure_code", "created_at")
     date_hierarchy = "created_at"
-    ordering = ("-created_at",)
+    ordering = ("-id",)
     exact_search = ("business_key", "pk")
     search_help_text = "A business key, such as an order's number, or a run's id, as a whole."
     readonly_fields = ("page", "subject", "all_records", "all_events")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -18,6 +18,7 @@ from django.db import connection, transaction
 from django.db.models import Q, QuerySet
 
 from sagas import points, registry
+from sagas.bulk import insert_many, update_many
 from sagas.decide import Attempt, Begin, Decision, Failure, History, decide, retry_at
 from sagas.definition import Saga, step_key
 from sagas.exceptions import UnknownSaga
@@ -43,7 +44,10 @@ RUN_FIELDS = (
     "updated_at",
     "ended_at",
 )
-"""What a worker writes of a run. The rest belongs to services and is read afresh at each commit."""
+"""What a worker writes of a run."""
+
+SERVICE_FIELDS = ("cancel_requested_at", "cancel_reason", "fresh_from")
+"""What people may change of a run while a worker holds it; read afresh at each commit."""
 
 SUSPECT_AFTER = 2
 """Claims without anything recorded, after which a run is driven alone: should it kill its worker, it takes no
@@ -251,7 +255,8 @@ def commit(
         holders[one.run.pk] = one
     points.reach("before_commit")
     with transaction.atomic():
-        fresh = {run.pk: run for run in locked(SagaRun.objects.filter(pk__in=sorted(holders)).order_by("pk"))}
+        rows = locked(SagaRun.objects.filter(pk__in=sorted(holders)).order_by("pk"))
+        fresh = {pk: values for pk, *values in rows.values_list("pk", "fence", "lease_owner", *SERVICE_FIELDS)}
         signals = _signals(holders)
         if afresh:
             _reload(holders, worker)
@@ -259,13 +264,14 @@ def commit(
         closed: list[StepRecord] = []
         events: list[RunEvent] = []
         for pk, one in holders.items():
-            run = fresh.get(pk)
-            if run is None or run.fence != one.run.fence or run.lease_owner != worker:
+            fence, owner, *changed = fresh.get(pk, (None, ""))
+            if fence != one.run.fence or owner != worker:
                 continue
             ends = [(one.same(record), ended) for record, ended in by_run[pk]]
             if any(record.outcome for record, _ in ends):  # the earlier try was written, only its answer was lost
                 continue
-            one.run = run
+            for name, value in zip(SERVICE_FIELDS, changed, strict=True):
+                setattr(one.run, name, value)
             one.run.claims = 0
             one.signals = signals.get(pk, {})
             for record, ended in ends:
@@ -279,8 +285,10 @@ def commit(
 
 
 def _reload(holders: Mapping[UUID, Held], worker: str) -> None:
-    for loaded in _load([one.run for one in holders.values()]):
+    for loaded in _load(list(SagaRun.objects.filter(pk__in=list(holders)))):
         one = holders[loaded.run.pk]
+        if loaded.run.fence == one.run.fence:  # or it is another worker's, and ours is to be told so
+            one.run = loaded.run
         one.records, one.begun = loaded.records, []
         one.in_flight = {(r.step, Direction(r.direction)) for r in one.records if not r.outcome and r.worker == worker}
 
@@ -461,7 +469,11 @@ def _plan(
         one.in_flight.add((beginning.step.name, beginning.direction))
     _move(run, decision, now, events)
     if one.in_flight:
-        run.due_at = now  # due as soon as the lease is over: that is all there is to recovery
+        # Due as soon as the lease is over: that is all there is to recovery. It was due when it was claimed and stays
+        # so: an indexed column that does not change lets PostgreSQL write the row in place. One that was lost with a
+        # worker goes to the end of the line.
+        if run.claims > 1:
+            run.due_at = now
         run.lease_until = now + lease
     else:
         run.due_at = decision.due_at
@@ -539,36 +551,7 @@ def _write(
     if not held:
         return
     runs = [one.run for one in held]
-    _update_many(SagaRun, runs, RUN_FIELDS, guard="fence", guarded=lambda run: run.fence - 1 if raised else run.fence)
-    _update_many(StepRecord, closed, RECORD_FIELDS, guard="outcome", guarded=lambda _: "")
-    StepRecord.objects.bulk_create([record for one in held for _, record in one.begun])
-    RunEvent.objects.bulk_create(events)
-
-
-def _update_many(
-    model: type[Any], rows: Sequence[Any], names: Sequence[str], *, guard: str, guarded: Callable[[Any], Any]
-) -> None:
-    """One guarded UPDATE per row, sent as one batch: bulk_update's CASE expressions cost five times as much."""
-    if not rows:
-        return
-    fields = [model._meta.get_field(name) for name in names]
-    quote = connection.ops.quote_name
-    columns = ", ".join(f"{quote(item.column)} = %s" for item in fields)
-    pk = model._meta.pk
-    held = model._meta.get_field(guard)
-    sql = (
-        f"UPDATE {quote(model._meta.db_table)} SET {columns} "  # noqa: S608  (names from our own models)
-        f"WHERE {quote(pk.column)} = %s AND {quote(held.column)} = %s"
-    )
-    params = [
-        [item.get_db_prep_save(getattr(row, item.attname), connection) for item in fields]
-        + [pk.get_db_prep_value(row.pk, connection), held.get_db_prep_value(guarded(row), connection)]
-        for row in rows
-    ]
-    with connection.cursor() as cursor:
-        cursor.executemany(sql, params)
-        if cursor.rowcount not in (-1, len(rows)):
-            raise RuntimeError(
-                f"{cursor.rowcount} of {len(rows)} rows of {model._meta.db_table} were there to be written: "
-                "another writer got past the lock."
-            )
+    update_many(SagaRun, runs, RUN_FIELDS, guard="fence", guarded=lambda run: run.fence - 1 if raised else run.fence)
+    update_many(StepRecord, closed, RECORD_FIELDS, guard="outcome", guarded=lambda _: "")
+    insert_many(StepRecord, [record for one in held for _, record in one.begun])
+    insert_many(RunEvent, events)

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Count, Q, QuerySet
+from django.db.models import Count, QuerySet
 from django.utils import timezone
 
 from sagas import registry
@@ -134,17 +134,15 @@ def runs_needing_attention() -> QuerySet[SagaRun]:
 
 
 def newest_runs(status: str = "", before: str = "") -> QuerySet[SagaRun]:
-    """Runs in that status, or all, newest first; `before`: only those older than that run, if there is one."""
-    runs = SagaRun.objects.order_by("-created_at", "-id")
+    """Runs in that status, or all, newest first; `before`: only those older than that id, if it is one."""
+    runs = SagaRun.objects.order_by("-id")  # ids grow with time
     if status:
         runs = runs.filter(status=status)
     try:
-        edge = SagaRun.objects.filter(pk=UUID(before)).first() if before else None
+        edge = UUID(before) if before else None
     except ValueError:
         edge = None
-    if edge is None:
-        return runs
-    return runs.filter(Q(created_at__lt=edge.created_at) | Q(created_at=edge.created_at, pk__lt=edge.pk))
+    return runs.filter(pk__lt=edge) if edge is not None else runs
 
 
 def counts() -> dict[str, int]:

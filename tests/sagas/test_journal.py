@@ -473,17 +473,6 @@ class TestWhatTheDatabaseRefuses:
 
         assert events_of(run) == [("started", "engine", "")]
 
-    def test_a_write_that_finds_fewer_rows_than_it_should_is_no_success(self, trip: Saga) -> None:
-        """Both drivers count the rows of a batch in their own way; here they must agree."""
-        run, other = make_run(trip), make_run(trip, key="T-2")
-        rows = [stored(run), stored(other)]
-        write = journal._update_many
-
-        with transaction.atomic():
-            write(SagaRun, rows, ["current_step"], guard="fence", guarded=lambda row: row.fence)
-        with pytest.raises(RuntimeError, match="1 of 2 rows of sagas_sagarun were there"), transaction.atomic():
-            write(SagaRun, rows, ["current_step"], guard="fence", guarded=lambda row: 0 if row is rows[0] else 7)
-
 
 def test_an_id_tells_when_its_run_was_made(trip: Saga) -> None:
     first, second = make_run(trip), make_run(trip, key="T-2")
