@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from itertools import permutations
 from typing import Any
@@ -14,7 +13,7 @@ from django.db import transaction
 from sagas import StepRefused
 from sagas.barrier import do_once, undo_once
 from sagas.models import Barrier
-from tests.races import WAIT_SECONDS, Paused, together
+from tests.races import Paused, meet, together
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -217,23 +216,6 @@ class TestAtOnce:
 
     def meet(self, first: Callable[[], Any], second: Callable[[], Any], paused: Paused) -> tuple[Any, Any]:
         """`first` stops in the middle of its effect, `second` sets out, `first` goes on; the ends of both."""
-        setting_out, arrived = threading.Event(), threading.Event()
-
-        def follow() -> Any:
-            assert paused.inside.wait(WAIT_SECONDS)
-            setting_out.set()
-            try:
-                return second()
-            finally:
-                arrived.set()
-
-        def hold_the_gate() -> None:
-            assert setting_out.wait(WAIT_SECONDS)
-            # Long enough for it to arrive, were nothing in its way.
-            early.append(arrived.wait(0.2))
-            paused.go_on()
-
-        early: list[bool] = []
-        ends = together(first, follow, hold_the_gate)
-        assert early == [False]
-        return ends[0], ends[1]
+        ends, has_waited = meet(first, second, paused)
+        assert has_waited
+        return ends
