@@ -237,15 +237,22 @@ def _may_have_happened(tries: list[Attempt]) -> bool:
 
 def left_something(history: History, step: str) -> bool:
     """Whether the step's action did, or may have done, something that is there to be undone."""
-    something = False
+    done = halfway = in_doubt = False
     for attempt in history.attempts:
         if attempt.step != step or attempt.direction is not Direction.ACTION:
             continue
-        if attempt.settled or attempt.outcome is Outcome.REFUSED:
-            something = False
-        if attempt.outcome in (Outcome.SUCCEEDED, Outcome.RESOLVED, Outcome.WAITING, Outcome.UNKNOWN, None):
-            something = True
-    return something
+        if attempt.settled:
+            in_doubt = False
+        if attempt.outcome is Outcome.REFUSED:
+            done = halfway = in_doubt = False
+        elif attempt.outcome is Outcome.WAITING:
+            # What it asked of the world before it waited is there, whatever a look-up says of the action's end.
+            halfway = True
+        elif attempt.outcome in (Outcome.UNKNOWN, None):
+            in_doubt = True
+        elif attempt.outcome in (Outcome.SUCCEEDED, Outcome.RESOLVED):
+            done = True
+    return done or halfway or in_doubt
 
 
 def undo_order(saga: Saga, history: History) -> list[Step]:
@@ -283,8 +290,10 @@ def turn_back_cause(saga: Saga, history: History, now: datetime) -> Failure | No
     """Why the run must turn back now, or None."""
     if history.cancel_requested:
         return Failure(step="", code="cancelled", message=history.cancel_reason)
+    final = beyond_return(saga, history)
     for step in saga.steps:
-        if step.kind is Kind.RETRIABLE:
+        # Nor does a way lead back from a pivot without an undo that left something, if only while it waited.
+        if step.kind is Kind.RETRIABLE or step is final:
             continue
         stand = progress(saga, history, step, Direction.ACTION, now)
         # An open question is a person's: going back on a guess could leave a charge behind.

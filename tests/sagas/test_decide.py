@@ -229,6 +229,18 @@ class TestGoingBack:
         for outcome in (Outcome.REFUSED, Outcome.UNAVAILABLE):
             assert begun(after(HELD, attempt("pay", outcome), turned_back=True)) == [("hold", UNDO, 1)]
 
+    def test_what_was_there_while_it_waited_is_undone_although_the_look_up_found_no_end_of_it(self) -> None:
+        waited = attempt("pay", Outcome.WAITING, wait_signal="confirmed")
+        lost = attempt("pay", Outcome.UNKNOWN, 2)
+        absent = attempt("pay", Outcome.UNAVAILABLE, 3, settled=True)
+
+        assert begun(after(HELD, waited, lost, absent, turned_back=True)) == [("pay", UNDO, 1)]
+
+    def test_what_was_refused_after_it_waited_left_nothing(self) -> None:
+        waited = attempt("pay", Outcome.WAITING, wait_signal="confirmed")
+
+        assert begun(after(HELD, waited, attempt("pay", Outcome.REFUSED, 2), turned_back=True)) == [("hold", UNDO, 1)]
+
     def test_a_failed_undo_does_not_keep_the_others_from_being_done(self) -> None:
         no = attempt("pay", Outcome.REFUSED, direction=UNDO, error_message="Too late.")
 
@@ -340,6 +352,17 @@ class TestWaiting:
         assert stuck.status is RunStatus.NEEDS_ATTENTION
         assert begun(asked) == [("tell", ACTION, 2)]
         assert begun(heard) == [("tell", ACTION, 3)]
+
+    def test_a_pivot_without_an_undo_that_waited_in_vain_is_a_persons(self) -> None:
+        saga = make_saga([make_step(WORLD, "hold"), make_step(WORLD, "ship", kind=Kind.PIVOT, compensation=None)])
+        waits = attempt("ship", Outcome.WAITING, wait_signal="fetched", retry_at=NOW + SECOND)
+
+        late = after(HELD, waits, saga=saga, now=NOW + SECOND)
+        refused = after(HELD, waits, attempt("ship", Outcome.REFUSED, 2), saga=saga)
+
+        assert (late.status, late.begin, late.failure) == (RunStatus.NEEDS_ATTENTION, (), None)
+        assert late.attention == "Ship failed for good: The signal fetched did not come in time."
+        assert begun(refused) == [("hold", UNDO, 1)]
 
     def test_a_date_begins_the_next_attempt(self) -> None:
         dated = replace(self.WAITS, wait_signal="")
