@@ -360,9 +360,10 @@ def _begin(step: Step, direction: Direction, stand: Progress) -> Begin:
 
 
 def _go_back(saga: Saga, history: History, now: datetime, failure: Failure | None) -> Decision:
-    # What is under way ends first: an undo beside its own action could come before the effect it undoes.
+    # What is under way ends first: an undo beside its own action could come before the effect it undoes, and one
+    # beside an older step's undo would be two at a time.
     for step in saga.steps:
-        if progress(saga, history, step, Direction.ACTION, now).stand is Stand.IN_FLIGHT:
+        if any(progress(saga, history, step, way, now).stand is Stand.IN_FLIGHT for way in Direction):
             return Decision(status=RunStatus.COMPENSATING, failure=failure, current_step=step.name)
     failed: list[str] = []
     last_failed = ""
