@@ -21,9 +21,9 @@ from orders.intake import Faults, check_order, clean_text, store_order
 from orders.models import Order, Shipment, StockItem, StockMovement
 from orders.order_processing import HANDED_OVER, ORDER_SAGA, OrderProcessingSaga
 from orders.providers.inventory.local import ship_reserved
-from sagas import ActRefused, Direction, step_key
+from sagas import ActRefused, Direction, StepState, step_key
 from sagas import services as engine
-from sagas.selectors import SagaRun, find_run
+from sagas.selectors import SagaRun, find_run, run_view
 
 if TYPE_CHECKING:
     from orders.models import ApiKey, User
@@ -110,6 +110,9 @@ def hand_over(*, order_id: str, actor: str) -> Shipment:
         raise HandOverRefused(order.order_id, "no parcel has been booked yet")
     if not is_first:
         return shipment
+    if shipment.status == Shipment.Status.CREATED and not _has_recorded(run, "create_shipment"):
+        # Until the run knows of its parcel it may still turn back, and would refund goods that are gone.
+        raise HandOverRefused(order.order_id, "its booking is not recorded yet; try again in a moment")
     moved = Shipment.objects.filter(pk=shipment.pk, status=Shipment.Status.CREATED).update(
         status=Shipment.Status.HANDED_OVER, handed_over_at=timezone.now()
     )
@@ -170,6 +173,10 @@ def _change_stock(sku: str, kind: StockMovement.Kind, difference: int, actor: st
 def _locked(order_id: str) -> Order:
     """The order, locked until the transaction ends. On SQLite a transaction that writes is alone anyway."""
     return Order.objects.select_for_update().get(order_id=order_id)
+
+
+def _has_recorded(run: SagaRun, step: str) -> bool:
+    return any(view.state is StepState.DONE for view in run_view(run.pk).steps if view.name == step)
 
 
 def _run_of(order: Order) -> SagaRun:

@@ -15,7 +15,7 @@ from orders.order_processing.shapes import (
     ReleaseResult,
 )
 from orders.providers import get_inventory, get_mail, get_payments, get_shipping
-from orders.providers.base import Refund
+from orders.providers.base import Charge, Refund
 from sagas import StepContext, StepError, StepRefused
 from sagas.barrier import undo_once
 
@@ -65,26 +65,25 @@ def refund_payment(ctx: StepContext) -> RefundResult:
     if refund is None:
         payment_books.note_nothing_charged(operation)
         return {"refunded": False, "refund_id": "", "amount": 0.0}
-    if charge is not None:
-        # The action may have died before it could write down that the money came.
-        payment_books.note_charge(
-            payment_books.asking(ctx.action_key), amount=charge.amount, transaction_id=charge.transaction_id
-        )
-    payment_books.note_refund(operation, amount=refund.amount, refund_id=refund.refund_id)
-    return _refunded(refund)
+    return _refunded(ctx, refund, charge)
 
 
 def look_up_refund(ctx: StepContext) -> RefundResult | None:
     """The refund made under this key, or None."""
     with as_outcomes():
         refund = get_payments().find_refund(key=ctx.key)
-    if refund is None:
-        return None
+        charge = None if refund is None else get_payments().find_charge(key=ctx.action_key)
+    return None if refund is None else _refunded(ctx, refund, charge)
+
+
+def _refunded(ctx: StepContext, refund: Refund, charge: Charge | None) -> RefundResult:
+    """Write both down. The action may have died before it could note that the money came, and the books take no refund
+    of what never came in."""
+    if charge is not None:
+        payment_books.note_charge(
+            payment_books.asking(ctx.action_key), amount=charge.amount, transaction_id=charge.transaction_id
+        )
     payment_books.note_refund(payment_books.asking(ctx.key), amount=refund.amount, refund_id=refund.refund_id)
-    return _refunded(refund)
-
-
-def _refunded(refund: Refund) -> RefundResult:
     return {"refunded": True, "refund_id": refund.refund_id, "amount": to_float(refund.amount)}
 
 

@@ -111,7 +111,7 @@ class TestTheSameTaskTwice:
 
 
 class TestASlowWorkerAndTheNewOwner:
-    def test_it_stalled_before_its_call(self, world: World, trip: Saga) -> None:
+    def test_it_stalled_before_its_call(self, world: World, trip: Saga, caplog: pytest.LogCaptureFixture) -> None:
         run = make_run(trip)
 
         slow, owner = during(worker(run), "before_call:pay:action", owner_after(run))
@@ -121,9 +121,9 @@ class TestASlowWorkerAndTheNewOwner:
         assert world.calls == ["hold", "look pay", "pay", "tell", "pay"]
         assert world.effects == FORWARD
         assert len({ctx.key for ctx in world.contexts if ctx.step == "pay"}) == 1
-        self.only_the_owner_wrote(run)
+        self.only_the_owner_wrote(run, caplog)
 
-    def test_it_stalled_after_its_call(self, world: World, trip: Saga) -> None:
+    def test_it_stalled_after_its_call(self, world: World, trip: Saga, caplog: pytest.LogCaptureFixture) -> None:
         run = make_run(trip)
 
         slow, owner = during(worker(run), "after_call:pay:action", owner_after(run))
@@ -131,18 +131,18 @@ class TestASlowWorkerAndTheNewOwner:
         assert (slow, owner.status) == (None, RunStatus.COMPLETED)
         assert world.calls == ["hold", "pay", "look pay", "tell"]
         assert world.effects == FORWARD
-        self.only_the_owner_wrote(run)
+        self.only_the_owner_wrote(run, caplog)
 
-    def test_it_stalled_before_its_write(self, world: World, trip: Saga) -> None:
+    def test_it_stalled_before_its_write(self, world: World, trip: Saga, caplog: pytest.LogCaptureFixture) -> None:
         run = make_run(trip)
 
         slow, owner = during(worker(run), "before_commit", owner_after(run), pass_by=1)
 
         assert (slow, owner.status) == (None, RunStatus.COMPLETED)
         assert world.effects == FORWARD
-        self.only_the_owner_wrote(run)
+        self.only_the_owner_wrote(run, caplog)
 
-    def only_the_owner_wrote(self, run: SagaRun) -> None:
+    def only_the_owner_wrote(self, run: SagaRun, caplog: pytest.LogCaptureFixture) -> None:
         assert attempts_of(run) == [
             ("hold", "action", 1, "succeeded"),
             ("pay", "action", 1, "unknown"),
@@ -152,6 +152,8 @@ class TestASlowWorkerAndTheNewOwner:
         slow, owner = workers_of(run, "pay")
         assert workers_of(run, "hold") == [slow] != [owner] == workers_of(run, "tell")
         assert kinds(run) == ["started", "completed"]
+        said = [record.getMessage() for record in caplog.records if record.name == "sagas.driver"]
+        assert said == ["1 runs changed hands while they were driven; letting go."]
 
     @pytest.mark.parametrize("point", ["before_call", "after_call"])
     def test_on_the_way_back(self, world: World, trip: Saga, point: str) -> None:
