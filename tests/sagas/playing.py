@@ -1,4 +1,4 @@
-"""Worker, outside world, customer and operator, played around `sagas.decide`; every decision is looked at.
+"""Worker, outside world, customer and operator, played around `sagas.decide`; every decision is checked by rules.py.
 
 The world keeps its own books of what really happened, which `decide` never sees: it is asked at the end whether
 anything was left behind.
@@ -6,21 +6,21 @@ anything was left behind.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sagas import Kind, Saga, Step
+from sagas import Kind, Saga
 from sagas.decide import Attempt, Begin, Decision, History, decide, retry_at
-from sagas.states import DONE, ENDED, RUN_MOVES, Outcome, RunStatus
-from tests.sagas.reference import ACTION, UNDO, Expected, Move, Place, Reference
+from sagas.states import ENDED, RUN_MOVES, Outcome, RunStatus
+from tests.sagas.reference import ACTION, UNDO, Place, Reference
+from tests.sagas.rules import check
 
+LONG = 600
+"""More decisions than any run of six steps needs, once the world gives clear answers."""
 NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
-FORWARD = (RunStatus.RUNNING, RunStatus.RETRYING)
-Decide = Callable[[Saga, History, datetime], Decision]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +101,7 @@ class Play:
         decision = decide(self.saga, history, self.now)
         self.decisions += 1
         self.broken = True
-        self.check(decision)
+        check(self, decision)
         self.broken = False
         self.status = decision.status
         self.attention = decision.attention
@@ -186,6 +186,11 @@ class Play:
         assert (found.status, found.begin) == (closed.status, closed.begin), "an open attempt is not an unknown one"
         self.due_at = self.now
 
+    def standing(self) -> set[str]:
+        """What really is in the world and nobody took away."""
+        done = {name for name, way in self.happened if way is ACTION} | self.halfway
+        return done - {name for name, way in self.happened if way is UNDO} - self.excused
+
     # What others do
 
     def pass_time(self, seconds: timedelta) -> None:
@@ -193,7 +198,7 @@ class Play:
 
     def signal(self, name: str) -> None:
         if name not in self.signals:
-            self.signals[name] = {}
+            self.signals[name] = {"signal": name}
             self.reference.signals.add(name)
             self._wake()
 
@@ -248,126 +253,17 @@ class Play:
         if self.status not in ENDED:
             self.due_at = self.now
 
-    # What must hold
-
-    def standing(self) -> set[str]:
-        """What really is in the world and nobody took away."""
-        done = {name for name, way in self.happened if way is ACTION} | self.halfway
-        return done - {name for name, way in self.happened if way is UNDO} - self.excused
-
-    def check(self, decision: Decision) -> None:
-        back = self.turned_back or decision.failure is not None
-        assert decision.status is self.status or decision.status in RUN_MOVES[self.status], "an illegal move"
-        assert not (self.turned_back and decision.failure), "turned back twice"
-        for begin in decision.begin:
-            self._check_begin(begin, back=back)
-        assert len({begin.step.name for begin in decision.begin}) == len(decision.begin), "begun twice at once"
-        if back:
-            self._check_undo(decision)
-        self._check_status(decision, back=back)
-        self._check_due(decision)
-        self._check_same(decision)
-        assert told(decision) == expected_of(self.reference.expect(self.now)), "not what the reference says"
-
-    def _check_begin(self, begin: Begin, *, back: bool) -> None:
-        place = (begin.step.name, begin.direction)
-        tries = [a for a in self.attempts if (a.step, a.direction) == place]
-        assert place not in self.in_flight, "begun again while it is under way"
-        assert begin.number == len(tries) + 1, "numbers have gaps"
-        assert not any(a.outcome in DONE for a in tries), "done a second time"
-        assert begin.direction is (UNDO if back else ACTION), "forward after turning back"
-        in_doubt = self.reference.tracks[place].open
-        assert begin.maybe_done is in_doubt, "an open question is looked up, and nothing else"
-        if not back:
-            done = {a.step for a in self.attempts if a.direction is ACTION and a.outcome in DONE}
-            assert done >= set(self.saga.before(begin.step.name)), "begun before its time"
-
-    def _check_undo(self, decision: Decision) -> None:
-        under_way = [place for place in self.in_flight if place[1] is UNDO]
-        assert len(decision.begin) + len(under_way) <= 1, "two undos at a time"
-        for begin in decision.begin:
-            assert not self.in_flight, "undone while something is under way"
-            name = begin.step.name
-            assert self.reference.left(begin.step), "undone, and nothing was done"
-            later = self.reference.begun[self.reference.begun.index(name) + 1 :]
-            for other in later:
-                if other in self.standing() and self.saga.step(other).compensation is not None:
-                    stand = self.reference.stand((other, UNDO), self.now)
-                    assert stand == "failed", f"{name} is undone before {other}, which began later"
-
-    def _check_status(self, decision: Decision, *, back: bool) -> None:
-        busy = bool(decision.begin or self.in_flight)
-        left = {name for name in self.standing() if _is_to_be_undone(self.saga.step(name))}
-        if decision.status in FORWARD:
-            assert not back
-        elif decision.status is RunStatus.COMPLETED:
-            assert not busy
-            assert not back
-            done = {a.step for a in self.attempts if a.direction is ACTION and a.outcome in DONE}
-            assert done == {step.name for step in self.saga.steps}, "completed, and something is not done"
-        elif decision.status is RunStatus.COMPENSATED:
-            assert not busy
-            assert back
-            assert left == set(), "left behind without a word"
-        elif decision.status is RunStatus.NEEDS_ATTENTION:
-            assert not busy
-            assert decision.attention, "a person is asked, and not told what"
-            if back:
-                named = {n for n in left if self.saga.step(n).compensation_display in decision.attention}
-                assert named == left, "left behind without a word"
-
-    def _check_due(self, decision: Decision) -> None:
-        """Time alone changes nothing before `due_at`, and something at it."""
-        if decision.begin or self.in_flight or decision.status in ENDED:
-            assert decision.due_at is None
-            return
-        assert decision.due_at is None or decision.due_at > self.now, "due, and it does nothing"
-        waits = decision.status is not RunStatus.NEEDS_ATTENTION
-        assert decision.due_at is not None or not waits, "it sleeps for ever"
-        history = self.history(turned_back=self.turned_back or decision.failure is not None)
-        calm = replace(decision, failure=None)
-        for moment in self._moments():
-            later = decide(self.saga, history, moment)
-            if decision.due_at is None or moment < decision.due_at:
-                assert later == calm, "time alone moves it on, and nobody is told when"
-        if decision.due_at is not None:
-            assert decide(self.saga, history, decision.due_at) != calm, "woken for nothing"
-
-    def _moments(self) -> list[datetime]:
-        known = {a.retry_at for a in self.attempts} | {self.reference.deadline_at, self.now + timedelta(days=4000)}
-        for attempt in self.attempts:
-            limit = self.saga.step(attempt.step).policy(attempt.direction).deadline
-            known.add(attempt.started_at + limit if limit is not None else None)
-        tick = timedelta(microseconds=1)
-        return sorted({m for k in known if k is not None for m in (k - tick, k, k + tick) if m > self.now})
-
-    def _check_same(self, decision: Decision) -> None:
-        """The same history, however it is put together, gives the same decision."""
-        turned = self.history(
-            signals=dict(reversed(self.signals.items())),
-            fresh_from=dict(reversed(self.fresh_from.items())),
-            in_flight=frozenset(reversed(self.in_flight)),
-        )
-        assert decide(self.saga, turned, self.now) == decision, "the same history, another decision"
-
-
-def _is_to_be_undone(step: Step) -> bool:
-    return step.compensation is not None or step.kind is Kind.PIVOT
-
-
-Told = tuple[RunStatus, tuple[Move, ...], str]
-
-
-def told(decision: Decision) -> Told:
-    moves = tuple(
-        Move(place=(b.step.name, b.direction), number=b.number, maybe_done=b.maybe_done, only_ask=b.look_up_only)
-        for b in decision.begin
-    )
-    cause = ""
-    if decision.failure is not None:
-        cause = decision.failure.step or decision.failure.code
-    return decision.status, moves, cause
-
-
-def expected_of(expected: Expected) -> Told:
-    return expected.status, expected.moves, expected.cause
+    def finish(self) -> None:
+        """From here on the world answers clearly and people help: it must end, and soon."""
+        last = self.decisions + LONG
+        while self.status not in ENDED:
+            assert self.decisions < last, "it never comes to an end"
+            if self.in_flight:
+                self.end(min(self.in_flight), YES)
+            elif self.stuck() and self.due_at is None:
+                self.settle(self.stuck()[0], Outcome.RESOLVED)
+            else:
+                assert self.due_at is not None, "it sleeps for ever"
+                self.now = max(self.now, self.due_at)
+            self.look()
+        assert self.status in (RunStatus.COMPLETED, RunStatus.COMPENSATED)

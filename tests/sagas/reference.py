@@ -28,6 +28,8 @@ class Move:
     number: int
     maybe_done: bool
     only_ask: bool
+    brings: str | None
+    """What its last wait brings it: a signal's name, "" for a date, None for nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +41,7 @@ class Expected:
     cause: str = ""
     """Why it turns back now: "cancelled", "deadline", or the step that failed."""
     named: tuple[str, ...] = ()
-    """The steps that a person is asked about."""
+    """The steps that a person is asked about, now or as soon as nothing else goes on."""
 
 
 @dataclass(kw_only=True)
@@ -64,6 +66,8 @@ class Track:
     waits_for: str | None = None
     """The signal, or "" for a date; None: it does not wait."""
     waited_for: list[str] = field(default_factory=list)
+    """All such since the last person's retry."""
+    last_wait: str | None = None
 
     @property
     def left(self) -> bool:
@@ -97,7 +101,7 @@ class Track:
                 self.open = True
             case Outcome.WAITING:
                 self.halfway = True
-                self.waits_for = signal
+                self.waits_for = self.last_wait = signal
                 self.waited_for.append(signal)
             case _:
                 raise AssertionError(f"No attempt ends as {outcome}.")
@@ -257,4 +261,6 @@ class Reference:
 
     def _move(self, place: Place, stand: str) -> Move:
         track = self.tracks[place]
-        return Move(place=place, number=track.number + 1, maybe_done=track.open, only_ask=stand == "ask")
+        last = track.last_wait
+        brings = last if last in self.signals or not last else None
+        return Move(place=place, number=track.number + 1, maybe_done=track.open, only_ask=stand == "ask", brings=brings)
