@@ -7,7 +7,7 @@ SagaError
 ├── DuplicateRun               the business key already has a live run with another input
 └── StepError                  raised by actions and compensations: how an attempt ended
     ├── StepRefused            a business no: never retried, what was done is undone
-    ├── StepUnavailable        it did not happen, or may safely be sent again: retried with the same key
+    ├── StepUnavailable        it did not happen: retried with the same key, and nothing to undo
     └── StepUnknown            it may have happened: looked up before anything else
 """
 
@@ -92,7 +92,7 @@ class StepRefused(StepError):
 
 
 class StepUnavailable(StepError):
-    """It did not happen, or may safely be sent again."""
+    """It did not happen, and may be sent again. Given up on, it is not undone: where it may have happened, say so."""
 
     default_code = "unavailable"
 

@@ -85,7 +85,7 @@ class Outcome(StrEnum):
 
     SUCCEEDED = "succeeded"
     REFUSED = "refused"  # a business no
-    UNAVAILABLE = "unavailable"  # did not happen, or may safely be sent again
+    UNAVAILABLE = "unavailable"  # did not happen, and may be sent again
     UNKNOWN = "unknown"  # may have happened
     WAITING = "waiting"  # the attempt ended by waiting for a signal or a date
     SKIPPED = "skipped"  # a person said: go on without it

@@ -2,7 +2,7 @@
 
 ProviderError
 ├── Declined          a business no: the same call will never succeed
-├── Unavailable       it did not happen, or may safely be sent again with the same key
+├── Unavailable       it did not happen, and may be sent again with the same key
 └── OutcomeUnknown    it may have happened: ask by key before anything else
 """
 
@@ -33,7 +33,7 @@ class Declined(ProviderError):
 
 
 class Unavailable(ProviderError):
-    """It did not happen, or may safely be sent again."""
+    """It did not happen, and may be sent again. What is given up on then is not undone."""
 
     default_code = "unavailable"
 
