@@ -344,6 +344,12 @@ def _stuck(step: Step, stand: Progress) -> str:
     return f"{step.display} failed for good: {stand.message}"
 
 
+def _undo_words(saga: Saga, step: Step) -> str:
+    """The undo, as people read it; with the step's name where several share one, so that it says which is left."""
+    alike = [other for other in saga.steps if other.compensation_display == step.compensation_display]
+    return step.compensation_display if len(alike) == 1 else f"{step.compensation_display} ({step.name})"
+
+
 def _may_begin(stand: Progress) -> bool:
     return stand.stand in (Stand.NOT_STARTED, Stand.READY)
 
@@ -372,7 +378,7 @@ def _go_back(saga: Saga, history: History, now: datetime, failure: Failure | Non
         if stand.stand is Stand.DONE:
             continue
         if stand.stand is Stand.FAILED:
-            failed.append(f"{step.compensation_display} failed: {stand.message}")
+            failed.append(f"{_undo_words(saga, step)} failed: {stand.message}")
             last_failed = last_failed or step.name
             continue
         begin = (_begin(step, Direction.COMPENSATION, stand),) if _may_begin(stand) else ()

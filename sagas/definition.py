@@ -138,7 +138,9 @@ class Step:
     def compensation_display(self) -> str:
         if self.compensation_title or self.compensation is None:
             return self.compensation_title
-        return str(getattr(self.compensation, "__name__", "undo")).replace("_", " ").capitalize()
+        name = str(getattr(self.compensation, "__name__", ""))
+        # A partial has no name, and a lambda's says nothing.
+        return name.replace("_", " ").capitalize() if name.isidentifier() else f"Undo of {self.display}"
 
     def act(self, direction: Direction) -> Act:
         """The callable of this direction."""

@@ -79,7 +79,7 @@ def _check_status(play: Play, decision: Decision, *, back: bool) -> None:
     elif decision.status is RunStatus.NEEDS_ATTENTION:
         assert not busy
         if back:
-            named = {n for n in left if play.saga.step(n).compensation_display in decision.attention}
+            named = {n for n in left if _undo_words(play, play.saga.step(n)) in decision.attention}
             assert named == left, "left behind without a word"
 
 
@@ -123,12 +123,19 @@ def _check_same(play: Play, decision: Decision) -> None:
 def _check_words(play: Play, decision: Decision, expected: Expected, *, back: bool) -> None:
     """A person is told of each step that waits for him, and of nothing else; and where to look first."""
     steps = [play.saga.step(name) for name in expected.named]
-    words = [step.compensation_display if back else step.display for step in steps]
+    words = [_undo_words(play, step) if back else step.display for step in steps]
     assert [part.split(" failed")[0].split(":")[0] for part in decision.attention.split("; ") if part] == words
     if decision.status is RunStatus.NEEDS_ATTENTION:
         assert decision.current_step in expected.named
     elif decision.status not in ENDED:
         assert decision.current_step in {step.name for step in play.saga.steps}
+
+
+def _undo_words(play: Play, step: Step) -> str:
+    """How a person is told of the step's undo, also where several share a title."""
+    titles = [other.compensation_title for other in play.saga.steps]
+    shared = titles.count(step.compensation_title) > 1
+    return f"{step.compensation_title} ({step.name})" if shared else step.compensation_title
 
 
 def _is_to_be_undone(step: Step) -> bool:

@@ -256,6 +256,15 @@ class TestGoingBack:
             "pay",
         )
 
+    def test_undos_that_share_a_name_say_whose_they_are(self) -> None:
+        saga = make_saga([make_step(WORLD, name, compensation_title="Release") for name in ("seat", "room")])
+        begun = [attempt(name, Outcome.SUCCEEDED) for name in ("seat", "room")]
+        no = [attempt(name, Outcome.REFUSED, direction=UNDO, error_message="No.") for name in ("room", "seat")]
+
+        decision = after(*begun, *no, saga=saga, turned_back=True)
+
+        assert decision.attention == "Release (room) failed: No.; Release (seat) failed: No."
+
     def test_an_undo_that_waits_for_its_time_keeps_the_next_one_waiting(self) -> None:
         away = attempt("pay", Outcome.UNAVAILABLE, direction=UNDO, retry_at=NOW + SECOND)
 

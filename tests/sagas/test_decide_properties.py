@@ -52,6 +52,7 @@ def sagas(draw: st.DrawFn) -> Saga:
     kinds = [draw(st.sampled_from([Kind.COMPENSATABLE, Kind.COMPENSATABLE, Kind.RETRIABLE])) for _ in range(total)]
     if draw(st.booleans()):
         kinds[draw(st.integers(0, total - 1))] = Kind.PIVOT
+    share_a_title = draw(st.booleans())
     steps: list[Step] = []
     for name, kind in zip("abcdef", kinds, strict=False):
         before = [s for s in steps if kind is Kind.RETRIABLE or s.kind is Kind.COMPENSATABLE]
@@ -72,7 +73,7 @@ def sagas(draw: st.DrawFn) -> Saga:
                 kind=kind,
                 after=after,
                 compensation=WORLD.act if undo else None,
-                compensation_title=f"Undo {name}" if undo else "",
+                compensation_title=("Undo" if share_a_title else f"Undo {name}") if undo else "",
                 retry=draw(policies()),
                 compensation_retry=draw(policies()),
                 look_up=WORLD.look_up if draw(st.booleans()) else None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import pytest
@@ -124,10 +125,12 @@ class TestStep:
 
         made = Step(name="hold_seat", action=WORLD.act, compensation=release_seat)
         told = Step(name="a", action=WORLD.act, compensation=release_seat, title="Hold", compensation_title="Release")
+        part = Step(name="pack", action=WORLD.act, compensation=partial(release_seat))
         final = Step(name="pay", action=WORLD.act, kind=Kind.PIVOT)
 
         assert (made.display, made.compensation_display) == ("Hold seat", "Release seat")
         assert (told.display, told.compensation_display) == ("Hold", "Release")
+        assert (part.display, part.compensation_display) == ("Pack", "Undo of Pack")
         assert (final.display, final.compensation_display) == ("Pay", "")
 
     def test_a_direction_that_is_not_there_cannot_be_called(self) -> None:
