@@ -75,6 +75,8 @@ class Limits:
     max_claims: int
     max_result_bytes: int = 64 * 1024
     poll: timedelta = timedelta(milliseconds=50)
+    glance: timedelta = timedelta(milliseconds=20)
+    """How often a drive that is at work looks for what came in meanwhile."""
     look: timedelta = timedelta(milliseconds=100)
     """How often an idle drive that stays for what is due soon looks for what came in meanwhile."""
     pause: timedelta = timedelta(seconds=1)
@@ -112,6 +114,8 @@ class Driver:
         """Ended and not recorded yet."""
         self._afresh = False
         """The last commit failed: what is in `_ended` was perhaps written, and perhaps not."""
+        self._look_at = 0.0
+        """When to look again for what is due, as long as there is something to do."""
         self._stop_at = math.inf
         self._stop: Callable[[], bool] = lambda: False
         self._places = asyncio.Semaphore(settings.SAGA_THREADS)
@@ -128,7 +132,7 @@ class Driver:
                 try:
                     if self._ended:
                         await self._commit()
-                    if not stopping:
+                    if not stopping and (not self._tasks or time.monotonic() >= self._look_at):
                         taken += await self._claim()
                     if not self._tasks and (stopping or not await self._wait_for_due()):
                         return taken
@@ -188,6 +192,8 @@ class Driver:
         )
         for held in claimed:
             self._begin(held)
+        if len(claimed) < room:
+            self._look_at = time.monotonic() + self.limits.glance.total_seconds()
         return len(claimed)
 
     def _begin(self, held: Held) -> None:

@@ -257,9 +257,10 @@ def commit(
     with transaction.atomic():
         rows = locked(SagaRun.objects.filter(pk__in=sorted(holders)).order_by("pk"))
         fresh = {pk: values for pk, *values in rows.values_list("pk", "fence", "lease_owner", *SERVICE_FIELDS)}
-        signals = _signals(holders)
         if afresh:
             _reload(holders, worker)
+        waiting = {one.run.pk for one, _, ended in finished if ended.outcome is Outcome.WAITING}
+        signals = _signals(pk for pk, one in holders.items() if pk in waiting or _has_waited(one.records))
         still: list[Held] = []
         closed: list[StepRecord] = []
         events: list[RunEvent] = []
@@ -364,15 +365,18 @@ def waits_for(run: SagaRun, now: datetime) -> str:
 
 def load(run: SagaRun) -> Held:
     """A run with its history, for reading."""
-    return _load([run])[0]
+    held = _load([run])[0]
+    held.signals = _signals([run.pk]).get(run.pk, {})  # also those that nobody has waited for yet
+    return held
 
 
 def _load(runs: Sequence[SagaRun]) -> list[Held]:
     records: dict[UUID, list[StepRecord]] = defaultdict(list)
-    if runs:
-        for record in StepRecord.objects.filter(run__in=[run.pk for run in runs]).order_by("id"):
+    begun = [run.pk for run in runs if run.fence]  # one that nobody has held yet has none
+    if begun:
+        for record in StepRecord.objects.filter(run__in=begun).order_by("id"):
             records[record.run_id].append(record)
-    signals = _signals([run.pk for run in runs])
+    signals = _signals(pk for pk, rows in records.items() if _has_waited(rows))
     return [
         Held(run=run, saga=_definition(run), records=records[run.pk], signals=signals.get(run.pk, {})) for run in runs
     ]
@@ -383,6 +387,11 @@ def _definition(run: SagaRun) -> Saga | None:
         return registry.get(run.saga, run.version)
     except UnknownSaga:
         return None
+
+
+def _has_waited(records: Iterable[StepRecord]) -> bool:
+    """Only who has waited hears: of the others nobody asks what signals came."""
+    return any(record.outcome == Outcome.WAITING.value for record in records)
 
 
 def _signals(run_ids: Iterable[UUID]) -> dict[UUID, dict[str, Mapping[str, Any]]]:
