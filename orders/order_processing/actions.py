@@ -185,6 +185,9 @@ def send_confirmation_email(ctx: StepContext) -> EmailResult:
     """
     order = _order(ctx)
     do_once(ctx.key, lambda: mail_books.queued(order, mail_books.CONFIRMATION, ctx))
+    if mail_books.undo_has_begun(_undo_key(ctx)):
+        # A worker that stalled since an earlier try: after a cancellation nobody is told that the order is on its way.
+        raise StepRefused("The order was cancelled before its confirmation went out.", code="already_undone")
     with as_outcomes():
         sent = get_mail().send(mail_books.message_of(ctx.key), key=ctx.key)
     mail_books.note_sent(ctx.key, sent)

@@ -46,6 +46,11 @@ def queued(order: Order, kind: SentMessage.Kind, ctx: StepContext) -> dict[str, 
     return {"message": message.key}
 
 
+def undo_has_begun(undo_key: str) -> bool:
+    """Whether the customer is being told already that the order is cancelled."""
+    return SentMessage.objects.filter(key=undo_key).exists()
+
+
 def message_of(key: str) -> Message:
     """What goes to the mailer under that key: to the letter what was written down."""
     row = SentMessage.objects.get(key=key)

@@ -11,7 +11,7 @@ is raced as such: money found, or made, while the order is being undone.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from decimal import Decimal
@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 from django.conf import settings as site
+from django.core import mail
 from django.db import IntegrityError, connections
 from django.utils import timezone
 from django_q.models import OrmQ
@@ -31,17 +32,20 @@ from orders.models import (
     PaymentOperation,
     Reservation,
     SandboxCharge,
+    SandboxParcel,
     SandboxRefund,
+    SentMessage,
     Shipment,
     StockItem,
     StockMovement,
 )
 from orders.order_processing import actions, payment_books
 from orders.providers import faults
-from orders.providers.base import Charge, Line, Refund
+from orders.providers.base import Address, Charge, Line, Parcel, Refund
 from orders.providers.errors import Declined
 from orders.providers.inventory.local import LocalInventory
 from orders.providers.payments.sandbox import SandboxGateway
+from orders.providers.shipping.sandbox import SandboxCarrier
 from orders.services import cancel_order, correct_stock, hand_over
 from sagas import Direction, StepContext, StepRefused, points
 from sagas.queue import drive
@@ -58,6 +62,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 TOTAL, NOTHING = Decimal("99.99"), Decimal(0)
 LEASE = timedelta(seconds=60)
 SECOND = timedelta(seconds=1)
+MINUTE = timedelta(minutes=1)
 NOW = timedelta(0)
 DEADLINE = timedelta(seconds=site.ORDER_DEADLINE)
 
@@ -84,12 +89,23 @@ class ForgetfulGateway(SlowGateway):
         return SandboxGateway.refund(self, charge_key=charge_key, key=key) if self.find_charge(key=charge_key) else None
 
 
+class SlowCarrier(SandboxCarrier):
+    """Stops before and after a booking."""
+
+    def create_shipment(self, *, reference: str, address: Address, lines: Sequence[Line], key: str) -> Parcel:
+        points.reach("parcel asked for")
+        parcel = super().create_shipment(reference=reference, address=address, lines=lines, key=key)
+        points.reach("booked")
+        return parcel
+
+
 GATEWAYS = {gateway.__name__: f"{__name__}.{gateway.__name__}" for gateway in (SlowGateway, ForgetfulGateway)}
 
 
 @pytest.fixture(autouse=True)
 def shop(settings: Settings) -> None:
-    settings.PROVIDERS = {**settings.PROVIDERS, "payments": GATEWAYS["SlowGateway"]}
+    slow = {"payments": GATEWAYS["SlowGateway"], "shipping": f"{__name__}.SlowCarrier"}
+    settings.PROVIDERS = {**settings.PROVIDERS, **slow}
     make_shop()
 
 
@@ -103,7 +119,7 @@ def worker(order: Order, *, later: timedelta = NOW) -> Callable[[], None]:
     return lambda: drive_once(run, clock=clock)
 
 
-def owner_after(order: Order, *, later: timedelta = 2 * LEASE) -> Callable[[], RunReport]:
+def owner_after(order: Order, *, later: timedelta = 3 * LEASE) -> Callable[[], RunReport]:
     """The next owner, who comes when the lease of the one before has ended, and stays to the end."""
     run, clock = run_of(order), FrozenClock(timezone.now() + later)
     return lambda: run_to_end(run, clock=clock)
@@ -255,6 +271,62 @@ class TestThePaymentAndItsUndo:
         assert operations() == [("charge", "succeeded"), ("refund", "succeeded")]
 
 
+class TestTheParcelAndItsUndo:
+    @pytest.mark.parametrize("point", ["parcel asked for", "booked", "after_call:create_shipment:action"])
+    def test_no_parcel_is_left(self, point: str) -> None:
+        order = make_order()
+
+        _, ended = during(worker(order), point, cancelled_by_the_next_owner(order))
+
+        assert (ended.status, ended.undone) == (
+            "compensated",
+            ["create_shipment", "process_payment", "reserve_inventory"],
+        )
+        assert set(SandboxParcel.objects.values_list("status", flat=True)) == {"cancelled"}
+        assert Shipment.objects.get().status == "cancelled"
+        assert (stock(), holds(), money()) == ((10, 0), {"released"}, (TOTAL, TOTAL))
+
+    @pytest.mark.parametrize("point", ["parcel asked for", "booked"])
+    def test_the_next_owner_goes_forward(self, point: str) -> None:
+        order = make_order()
+
+        _, ended = during(worker(order), point, owner_after(order))
+
+        assert ended.status == "completed"
+        assert SandboxParcel.objects.get().shipment_id == Shipment.objects.get(status="created").shipment_id
+
+
+class TestTheConfirmationAndItsUndo:
+    def test_nobody_is_told_that_a_cancelled_order_is_on_its_way(self) -> None:
+        order = make_order()
+        faults.plan("mail", "send", "unavailable")
+        worker(order)()
+
+        # The second try stalls before it sends.
+        _, ended = during(
+            worker(order, later=MINUTE),
+            "before_call:send_confirmation_email:action",
+            cancelled_by_the_next_owner(order),
+        )
+
+        assert (ended.status, ended.undone[0]) == ("compensated", "send_confirmation_email")
+        assert [message.subject for message in mail.outbox] == ["Your order ORD-123 is cancelled"]
+
+    def test_one_that_has_gone_out_is_followed_by_one_cancellation(self) -> None:
+        order = make_order()
+
+        _, ended = during(
+            worker(order), "after_call:send_confirmation_email:action", cancelled_by_the_next_owner(order)
+        )
+
+        assert (ended.status, ended.undone[0]) == ("compensated", "send_confirmation_email")
+        assert [row.kind for row in SentMessage.objects.order_by("id") if row.status == "sent"] == [
+            "confirmation",
+            "cancellation",
+        ]
+        assert len(mail.outbox) == 2
+
+
 class TestTheParcelLeavesWhileItIsBooked:
     @pytest.mark.parametrize("point", ["after_call:create_shipment:action", "before_commit"])
     def test_before_the_booking_is_recorded_it_is_too_early(self, point: str) -> None:
@@ -328,7 +400,7 @@ class TestRefunds:
         owner_after(order, later=NOW)()
 
         together(lambda: cancels(order, actor="user:otto"), lambda: cancels(order, actor="user:olga"))
-        together(owner_after(order, later=SECOND), owner_after(order, later=SECOND))
+        together(worker(order, later=SECOND), worker(order, later=SECOND))
 
         assert report_of(run_of(order)).status == "compensated"
         assert at_the_gateway() == ([TOTAL], [TOTAL])
@@ -607,7 +679,7 @@ class TestTheEndOfAHold:
         for _ in range(2):
             drive_once(run_of(order), clock=clock)
             assert holds() == {"held"}
-            clock.advance(timedelta(minutes=10))
+            clock.advance(10 * MINUTE)
         faults.clear()
         ended = run_to_end(run_of(order), clock=clock)
 
