@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # Time limits per example say more about the machine than about the code. A check tries the same examples each time, so
 # that it fails for the one who broke something; looking for more is asked for by name, and then by chance.
 hypothesis_settings.register_profile("orders", deadline=None, print_blob=True, derandomize=True)
-hypothesis_settings.register_profile("harder", deadline=None, print_blob=True, max_examples=5000)
+hypothesis_settings.register_profile("harder", deadline=None, print_blob=True, max_examples=1000)
 hypothesis_settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "orders"))
 
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")

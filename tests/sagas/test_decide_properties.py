@@ -1,6 +1,6 @@
 """The decision core attacked: any saga, any history. What must hold is in rules.py, what is right in reference.py.
 
-With HYPOTHESIS_PROFILE=harder fifty times as many are tried, different ones each time; see CONTRIBUTING.md.
+With HYPOTHESIS_PROFILE=harder ten times as many are tried, different ones each time; see CONTRIBUTING.md.
 """
 
 from __future__ import annotations
