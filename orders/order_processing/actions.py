@@ -53,6 +53,9 @@ def process_payment(ctx: StepContext) -> PaymentResult:
     """
     order = _order(ctx)
     do_once(ctx.key, lambda: payment_books.opened(order, payment_books.CHARGE, order.total_amount, ctx.key))
+    if payment_books.undo_has_begun(_undo_key(ctx)):
+        # A worker that stalled since an earlier try. Most gateways would charge and refund the card.
+        raise StepRefused("The payment was undone already; nothing was charged now.", code="already_undone")
     operation = payment_books.asking(ctx.key)
     try:
         with as_outcomes():

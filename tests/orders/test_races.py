@@ -39,7 +39,7 @@ from orders.models import (
     StockItem,
     StockMovement,
 )
-from orders.order_processing import actions, payment_books
+from orders.order_processing import payment_books
 from orders.providers import faults
 from orders.providers.base import Address, Charge, Line, Parcel, Refund
 from orders.providers.errors import Declined
@@ -47,7 +47,7 @@ from orders.providers.inventory.local import LocalInventory
 from orders.providers.payments.sandbox import SandboxGateway
 from orders.providers.shipping.sandbox import SandboxCarrier
 from orders.services import cancel_order, correct_stock, hand_over
-from sagas import Direction, StepContext, StepRefused, points
+from sagas import StepRefused, points
 from sagas.queue import drive
 from sagas.selectors import SagaRun, run_view
 from sagas.services import abandon
@@ -99,6 +99,14 @@ class SlowCarrier(SandboxCarrier):
         return parcel
 
 
+class ForgetfulCarrier(SlowCarrier):
+    """Does not remember that it was asked to cancel what it had not booked."""
+
+    def cancel_shipment(self, *, reference: str, key: str) -> None:
+        if self.find_shipment(reference=reference):
+            super().cancel_shipment(reference=reference, key=key)
+
+
 GATEWAYS = {gateway.__name__: f"{__name__}.{gateway.__name__}" for gateway in (SlowGateway, ForgetfulGateway)}
 
 
@@ -139,21 +147,6 @@ def cancelled_by_the_next_owner(order: Order) -> Callable[[], RunReport]:
         return owner_after(order)()
 
     return cancel_and_undo
-
-
-def payment_context(order: Order) -> StepContext:
-    """What a worker that lost the order long ago still has in its hands."""
-    return StepContext(
-        run_id=str(order.run_id),
-        saga="order_processing",
-        business_key=order.order_id,
-        step="process_payment",
-        direction=Direction.ACTION,
-        input={},
-        results={},
-        attempt=1,
-        maybe_done=False,
-    )
 
 
 def money() -> tuple[Decimal, Decimal]:
@@ -230,21 +223,37 @@ class TestThePaymentAndItsUndo:
     def test_the_charge_is_made_when_the_undo_is_about_to_ask(self, settings: Settings, gateway: str) -> None:
         settings.PROVIDERS = {**settings.PROVIDERS, "payments": GATEWAYS[gateway]}
         order = make_order()
-        faults.plan("payments", "charge", "silent")
-        worker(order)()
+        faults.plan("payments", "refund", "silent")
 
-        ended, late = during(
-            cancelled_by_the_next_owner(order),
-            "refund asked for",
-            lambda: actions.process_payment(payment_context(order)),
-        )
+        def turn_back() -> None:
+            cancels(order)
+            worker(order, later=2 * LEASE)()
+
+        during(worker(order), "charge asked for", turn_back)
+        assert at_the_gateway() == ([TOTAL], [TOTAL])  # whoever charged has given it back
+        ended = owner_after(order, later=4 * LEASE)()
 
         assert (ended.status, ended.undone) == ("compensated", ["process_payment", "reserve_inventory"])
-        assert isinstance(late, StepRefused)
-        assert late.code == "already_undone"
         assert at_the_gateway() == ([TOTAL], [TOTAL])
         assert money() == (TOTAL, TOTAL)
         assert operations() == [("charge", "succeeded"), ("refund", "succeeded")]
+
+    @pytest.mark.parametrize("gateway", GATEWAYS)
+    def test_a_second_try_that_comes_after_the_undo_charges_nothing(self, settings: Settings, gateway: str) -> None:
+        settings.PROVIDERS = {**settings.PROVIDERS, "payments": GATEWAYS[gateway]}
+        order = make_order()
+        faults.plan("payments", "charge", "unavailable")
+        worker(order)()
+
+        _, ended = during(
+            worker(order, later=MINUTE), "before_call:process_payment:action", cancelled_by_the_next_owner(order)
+        )
+
+        assert (ended.status, ended.undone) == ("compensated", ["process_payment", "reserve_inventory"])
+        assert at_the_gateway() == ([], [])
+        assert not SandboxRefund.objects.exists()
+        assert money() == (NOTHING, NOTHING)
+        assert {status for _, status in operations()} <= {"unavailable", "succeeded"}
 
     @pytest.mark.parametrize("point", ["charge asked for", "charged"])
     def test_the_next_owner_goes_forward(self, point: str) -> None:
@@ -285,6 +294,20 @@ class TestTheParcelAndItsUndo:
         assert set(SandboxParcel.objects.values_list("status", flat=True)) == {"cancelled"}
         assert Shipment.objects.get().status == "cancelled"
         assert (stock(), holds(), money()) == ((10, 0), {"released"}, (TOTAL, TOTAL))
+
+    def test_a_second_try_that_comes_after_the_undo_leaves_nothing(self, settings: Settings) -> None:
+        settings.PROVIDERS = {**settings.PROVIDERS, "shipping": f"{__name__}.ForgetfulCarrier"}
+        order = make_order()
+        faults.plan("shipping", "create_shipment", "unavailable")
+        worker(order)()
+
+        _, ended = during(
+            worker(order, later=MINUTE), "before_call:create_shipment:action", cancelled_by_the_next_owner(order)
+        )
+
+        assert (ended.status, ended.undone[0]) == ("compensated", "create_shipment")
+        assert SandboxParcel.objects.get().status == "cancelled"  # whoever booked it has called it off
+        assert Shipment.objects.get().status == "cancelled"
 
     @pytest.mark.parametrize("point", ["parcel asked for", "booked"])
     def test_the_next_owner_goes_forward(self, point: str) -> None:
