@@ -92,7 +92,7 @@ class TestNothingWrong:
             {"ship_postcode": "00000", "card_token": "tok_refund_fails"},
             {"items": [{"sku": "ITEM-001", "quantity": 11}], "total_amount": Decimal("330.00")},
         ],
-        ids=str,
+        ids=lambda changes: ", ".join(map(str, changes.values())) or "well",
     )
     def test_however_the_order_ends(self, changes: dict[str, Any]) -> None:
         order = make_order(**changes)

@@ -46,16 +46,15 @@ class TestNothingWrong:
     @pytest.mark.parametrize(
         "plans",
         [
-            {},
-            {"hold": [refuse]},
-            {"pay": [refuse]},
-            {"pay": [away, vanish]},
-            {"pay": [away] * 3},
-            {"pay": [vanish] * 3, "look pay": [vanish] * 9},
-            {"pay": [refuse], "undo hold": [refuse]},
-            {"tell": [refuse]},
+            pytest.param({}, id="all well"),
+            pytest.param({"hold": [refuse]}, id="refused at once"),
+            pytest.param({"pay": [refuse]}, id="refused"),
+            pytest.param({"pay": [away, vanish]}, id="away, then silent"),
+            pytest.param({"pay": [away] * 3}, id="away for good"),
+            pytest.param({"pay": [vanish] * 3, "look pay": [vanish] * 9}, id="unknown for good"),
+            pytest.param({"pay": [refuse], "undo hold": [refuse]}, id="undo refused"),
+            pytest.param({"tell": [refuse]}, id="refused after the pivot"),
         ],
-        ids=str,
     )
     def test_whatever_the_world_answers(self, world: World, trip: Saga, plans: dict[str, Any]) -> None:
         for what, answers in plans.items():
@@ -93,7 +92,7 @@ class TestNothingWrong:
 
         assert codes() == []
 
-    @pytest.mark.parametrize("act", [retry, skip, resolve, abandon])
+    @pytest.mark.parametrize("act", [retry, skip, resolve, abandon], ids=lambda act: act.__name__)
     def test_helped_on_by_a_person(self, world: World, trip: Saga, act: Callable[..., Any]) -> None:
         world.plan("pay", refuse)
         world.plan("undo hold", refuse)
