@@ -24,6 +24,9 @@ PAGE = 500
 STALE_AFTER = timedelta(minutes=5)
 BY_HAND = {Outcome.SKIPPED.value, Outcome.RESOLVED.value}
 ENGINE = "engine"
+FORWARD = {RunStatus.PENDING, RunStatus.RUNNING, RunStatus.RETRYING}
+EXPLAINING = ("abandoned", "retry_requested", "skipped", "resolved")
+"""The events of people without which a history may not be what it is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +111,9 @@ class _Story:
     def of(self, step: str, direction: Direction) -> list[StepRecord]:
         return [r for r in self.records if r.step == step and r.direction == direction.value]
 
+    def has_event(self, kind: str, step: str, direction: str) -> bool:
+        return any((event.kind, event.step, event.direction) == (kind, step, direction) for event in self.events)
+
 
 def _audit_page(runs: list[SagaRun], now: datetime, stale_after: timedelta) -> Iterator[Finding]:
     # A run may move on between the reading of its row and that of its records: what looks wrong is read once more,
@@ -130,7 +136,7 @@ def _stories(runs: list[SagaRun]) -> Iterator[_Story]:
         # A result may be large, and none is looked at.
         for record in StepRecord.objects.filter(run__in=ids).defer("result").order_by("id"):
             records[record.run_id].append(record)
-        for event in RunEvent.objects.filter(run__in=ids, kind="abandoned").order_by("id"):
+        for event in RunEvent.objects.filter(run__in=ids, kind__in=EXPLAINING).order_by("id"):
             events[event.run_id].append(event)
     for run in runs:
         yield _Story(run=run, saga=_definition(run), records=records[run.pk], events=events[run.pk])
@@ -173,12 +179,17 @@ def _of_the_lease(run: SagaRun, now: datetime, stale_after: timedelta) -> Iterat
         yield "asleep_for_ever", f"It is {run.status}, and neither due at any time nor held by anybody."
     if run.status == RunStatus.NEEDS_ATTENTION and not run.attention_reason:
         yield "attention_without_reason", "It needs attention and does not say why."
+    going_back = run.status == RunStatus.COMPENSATING
+    if (going_back and run.turned_back_at is None) or (run.status in FORWARD and run.turned_back_at is not None):
+        yield "another_way", f"It is {run.status}, and has {'not ' if going_back else ''}turned back."
 
 
 def _of_the_attempts(story: _Story) -> Iterator[tuple[str, str]]:
     groups: dict[tuple[str, str], list[StepRecord]] = defaultdict(list)
     for record in story.records:
         groups[record.step, record.direction].append(record)
+    if groups and story.run.status == RunStatus.PENDING:
+        yield "pending_and_begun", "It is said to be waiting for its first worker, and has attempts."
     for (step, direction), tries in groups.items():
         name = f"{step} ({direction})"
         if [r.number for r in tries] != list(range(1, len(tries) + 1)):
@@ -189,6 +200,15 @@ def _of_the_attempts(story: _Story) -> Iterator[tuple[str, str]]:
             yield "attempt_after_success", f"{name} was begun again after it was done."
         if story.run.status in ENDED and not tries[-1].outcome:
             yield "attempt_left_open", f"{name} was never ended, and the run has."
+        elif story.run.lease_until is None and not tries[-1].outcome:
+            yield "attempt_of_nobody", f"{name} is said to be under way, and no lease holds the run."
+        refused = next((n for n, r in enumerate(tries) if r.outcome == Outcome.REFUSED.value), None)
+        again = refused is not None and any(r.started_by == ENGINE for r in tries[refused + 1 :])
+        if again and not story.has_event("retry_requested", step, direction):
+            yield "attempt_after_refusal", f"{name} was begun again after a no, and nobody asked for it."
+        for outcome in sorted({r.outcome for r in tries} & BY_HAND):
+            if not story.has_event(outcome, step, direction):
+                yield "settled_by_nobody", f"{name} is {outcome}, and no event says by whom."
         wanted = step_key(str(story.run.pk), step, Direction(direction))
         if any(r.key != wanted for r in tries):
             yield "another_key", f"{name} was not always sent under {wanted}."
@@ -213,13 +233,21 @@ def _of_the_way_back(story: _Story, saga: Saga) -> Iterator[tuple[str, str]]:
     undos = [r for r in story.records if not _is_action(r)]
     if not undos:
         return
-    if story.run.turned_back_at is None:
+    # A person may settle an undo between a cancellation and the worker that notes it.
+    if story.run.turned_back_at is None and any(undo.started_by == ENGINE for undo in undos):
         yield "undone_without_turning_back", "Something was undone, and the run never turned back."
     begun = list(dict.fromkeys(r.step for r in story.records if _is_action(r)))
+    open_actions = [r.step for r in story.records if _is_action(r) and not r.outcome]
+    if open_actions:
+        yield "undo_beside_action", f"Something was undone while {', '.join(open_actions)} was under way."
     for position, undo in enumerate(undos):
         if undo.step not in begun:
             yield "undone_what_never_began", f"{undo.step} was undone and had never begun."
             continue
+        if saga.step(undo.step).compensation is None:
+            yield "undone_without_undo", f"{undo.step} was undone, and has no undo."
+        elif not _left_something([r for r in story.of(undo.step, Direction.ACTION) if r.pk < undo.pk]):
+            yield "undone_what_left_nothing", f"{undo.step} was undone, and had left nothing to undo."
         before = undos[:position]
         if any(other.step != undo.step and not other.outcome for other in before):
             yield "two_undos_at_once", f"The undo of {undo.step} was begun while another was under way."
@@ -234,6 +262,22 @@ def _of_the_way_back(story: _Story, saga: Saga) -> Iterator[tuple[str, str]]:
         ]
         if waiting:
             yield "undo_out_of_order", f"{undo.step} was undone before {', '.join(waiting)}, which began later."
+        passed = _passed_over(story, undo, begun)
+        if passed:
+            yield "undo_out_of_order", f"{undo.step} was tried again after {passed} was undone, which began earlier."
+
+
+def _passed_over(story: _Story, undo: StepRecord, begun: list[str]) -> str:
+    """The older step whose undo came between two tries of this one. Only a person asks again for what had failed for
+    good, or a signal that comes after its wait was over."""
+    earlier = [r for r in story.of(undo.step, Direction.COMPENSATION) if r.pk < undo.pk]
+    if not earlier or earlier[-1].outcome == Outcome.WAITING.value:
+        return ""
+    if story.has_event("retry_requested", undo.step, Direction.COMPENSATION.value):
+        return ""
+    older = begun[: begun.index(undo.step)]
+    between = (r.step for r in story.records if not _is_action(r) and earlier[-1].pk < r.pk < undo.pk)
+    return next((step for step in between if step in older), "")
 
 
 def _of_the_end(story: _Story, saga: Saga) -> Iterator[tuple[str, str]]:
@@ -246,20 +290,24 @@ def _of_the_end(story: _Story, saga: Saga) -> Iterator[tuple[str, str]]:
             yield "completed_with_steps_missing", f"It is completed, and {', '.join(missing)} was not done."
         if undone or run.turned_back_at is not None:
             yield "completed_and_undone", "It is completed, and turned back."
+    left = [
+        step.name
+        for step in saga.steps
+        if step.compensation is not None
+        and step.name not in undone
+        and _left_something(story.of(step.name, Direction.ACTION))
+    ]
     if run.status == RunStatus.COMPENSATED:
-        left = [
-            step.name
-            for step in saga.steps
-            if step.compensation is not None
-            and step.name not in undone
-            and _left_something(story.of(step.name, Direction.ACTION))
-        ]
         if left:
             yield "something_left", f"All is said to be undone, and {', '.join(left)} is not."
         if run.turned_back_at is None or not run.failure_code:
             yield "turned_back_without_cause", "It was undone, and nothing says why."
-    if run.status == RunStatus.ABANDONED and not any(event.reason for event in story.events):
-        yield "abandoned_without_reason", "It was abandoned, and nobody said why."
+    if run.status == RunStatus.ABANDONED:
+        said = [event for event in story.events if event.kind == "abandoned" and event.reason]
+        if not said:
+            yield "abandoned_without_reason", "It was abandoned, and nobody said why."
+        elif unsaid := sorted(set(left) - set(said[-1].data.get("left_undone", []))):
+            yield "abandoned_and_not_said", f"It was abandoned, and nobody was told that {', '.join(unsaid)} stands."
 
 
 def _is_action(record: StepRecord) -> bool:
@@ -267,13 +315,14 @@ def _is_action(record: StepRecord) -> bool:
 
 
 def _left_something(tries: list[StepRecord]) -> bool:
-    """Whether there is surely something to undo: done and never refused since, or sent with no answer ever after."""
-    if not tries:
-        return False
-    after_no = tries
-    for position, record in enumerate(tries):
-        if record.outcome == Outcome.REFUSED.value:
-            after_no = tries[position + 1 :]
-    if any(r.outcome in {Outcome.SUCCEEDED.value, Outcome.RESOLVED.value} for r in after_no):
+    """Whether there is, or may be, something to undo: done, asked for and waiting, or sent and not settled since. A
+    clear no takes all of it back."""
+    refusals = [n for n, record in enumerate(tries) if record.outcome == Outcome.REFUSED.value]
+    after_no = tries[refusals[-1] + 1 :] if refusals else tries
+    effects = {Outcome.SUCCEEDED.value, Outcome.RESOLVED.value, Outcome.WAITING.value}
+    if any(record.outcome in effects for record in after_no):
         return True
-    return bool(after_no) and after_no[-1].outcome == Outcome.UNKNOWN.value
+    return any(
+        record.outcome in {"", Outcome.UNKNOWN.value} and not any(later.settled for later in after_no[n + 1 :])
+        for n, record in enumerate(after_no)
+    )

@@ -42,6 +42,13 @@ def change(run: SagaRun, **changes: Any) -> None:
     SagaRun.objects.filter(pk=run.pk).update(**changes)
 
 
+def make_begun(saga: Saga) -> SagaRun:
+    """A run that a worker holds."""
+    run = make_run(saga)
+    change(run, status="running", lease_owner="w1", lease_until=timezone.now() + timedelta(minutes=1))
+    return run
+
+
 class TestNothingWrong:
     @pytest.mark.parametrize(
         "plans",
@@ -165,7 +172,7 @@ class TestFindings:
         assert codes() == ["attempts_not_numbered", "attempt_after_success"]
 
     def test_two_attempts_at_once(self, trip: Saga) -> None:
-        run = make_run(trip)
+        run = make_begun(trip)
         add_record(run, "hold", "action", outcome="", ended_at=None)
         add_record(run, "hold", "action", 2, outcome="", ended_at=None)
 
@@ -174,22 +181,22 @@ class TestFindings:
     def test_an_attempt_left_open(self, undone: SagaRun) -> None:
         add_record(undone, "tell", "action", 2, outcome="", ended_at=None, started_by="user:sam")
 
-        assert codes() == ["attempt_left_open"]
+        assert codes() == ["attempt_left_open", "undo_beside_action"]
 
     def test_another_key(self, trip: Saga) -> None:
-        add_record(make_run(trip), "hold", "action", key="made up")
+        add_record(make_begun(trip), "hold", "action", key="made up")
 
         assert codes() == ["another_key"]
 
     def test_a_step_begun_too_early(self, trip: Saga) -> None:
-        add_record(make_run(trip), "pay", "action")
+        add_record(make_begun(trip), "pay", "action")
 
         assert codes() == ["begun_too_early"]
 
     def test_an_action_after_an_undo(self, undone: SagaRun) -> None:
         add_record(undone, "tell", "action", 2, outcome="unavailable")
 
-        assert codes() == ["action_after_undo"]
+        assert codes() == ["attempt_after_refusal", "action_after_undo"]
 
     def test_an_undo_of_what_never_began(self, undone: SagaRun) -> None:
         StepRecord.objects.filter(run=undone, step="hold", direction="action").delete()
@@ -206,7 +213,7 @@ class TestFindings:
         assert codes() == ["undo_out_of_order"]
 
     def test_two_undos_at_once(self, world: World, trip: Saga) -> None:
-        run = make_run(trip)
+        run = make_begun(trip)
         for step in ("hold", "pay"):
             add_record(run, step, "action")
         change(run, status="compensating", turned_back_at=timezone.now(), failure_code="cancelled")
