@@ -31,8 +31,10 @@ from orders.models import (
 )
 from sagas import Direction, step_key
 from sagas.audit import Finding, RunFacts, facts_of
+from sagas.selectors import SagaRun
 
 Fault = tuple[str, str]
+SAGA = "order_processing"
 NONE = Decimal(0)
 
 COMPLETED, COMPENSATED = "completed", "compensated"
@@ -44,8 +46,42 @@ def audit_shop(*, seen: Callable[[int], None] = lambda count: None) -> Iterator[
     for page in pages(Order.objects.all()):
         yield from _audit_page(page)
         seen(len(page))
+    yield from _audit_runs_of_nobody()
     yield from _audit_stock()
+    if settings.PROVIDERS["inventory"] == LOCAL_INVENTORY:
+        yield from _audit_reservations()
     yield from audit_ledgers()
+
+
+def _audit_runs_of_nobody() -> Iterator[Finding]:
+    for page in pages(SagaRun.objects.filter(saga=SAGA).only("pk", "business_key")):
+        ours = set(Order.objects.filter(run_id__in=[run.pk for run in page]).values_list("run_id", flat=True))
+        for run in page:
+            if run.pk not in ours:
+                subject = f"run {run.business_key} ({run.pk})"
+                yield Finding(code="run_of_nobody", subject=subject, message="No order goes by this run.")
+
+
+def _audit_reservations() -> Iterator[Finding]:
+    """Pieces held for a step of no order's run would be held for ever: no undo looks for them."""
+    for page in pages(Reservation.objects.filter(status=Reservation.Status.HELD)):
+        runs = [run for row in page if (run := _run_in(row.key)) is not None]
+        ours = set(Order.objects.filter(run_id__in=runs).values_list("run_id", flat=True))
+        expected = {step_key(str(run), "reserve_inventory", Direction.ACTION) for run in ours}
+        for row in page:
+            if row.key not in expected:
+                yield Finding(
+                    code="stock_held_by_nobody",
+                    subject=f"reservation {row.reservation_id}",
+                    message=f"{row.quantity} are held under {row.key}, which is no step of an order's run.",
+                )
+
+
+def _run_in(key: str) -> UUID | None:
+    try:
+        return UUID(key.partition(":")[0])
+    except ValueError:
+        return None
 
 
 class _Books:
@@ -71,6 +107,7 @@ class _Books:
         ):
             self.ordered[order_pk][sku] = quantity
         charges = [step_key(str(run), "process_payment", Direction.ACTION) for run in runs]
+        charges += [operation.key for rows in self.operations.values() for operation in rows]
         self.charges = {row.key: row for row in SandboxCharge.objects.filter(key__in=charges)}
         references = [row.reference for row in self.shipments.values()]
         self.parcels = {row.reference: row for row in SandboxParcel.objects.filter(reference__in=references)}
@@ -147,10 +184,14 @@ def _of_the_money(order: Order, facts: RunFacts, books: _Books) -> Iterator[Faul
         yield "money_does_not_fit", f"It is {facts.status}, and we hold {charged - refunded} instead of {wanted}."
     if not is_sandbox("payments"):
         return
-    charge = books.charges.get(step_key(str(facts.run_id), "process_payment", Direction.ACTION))
-    held = charge.amount - charge.refunded if charge is not None and not charge.barred else NONE
+    keys = {step_key(str(facts.run_id), "process_payment", Direction.ACTION), *(o.key for o in operations)}
+    charges = [books.charges[key] for key in keys if key in books.charges and not books.charges[key].barred]
+    held = sum((charge.amount - charge.refunded for charge in charges), NONE)
     if wanted is not None and held != wanted:
         yield "unexplained_charge", f"It is {facts.status}, and the gateway holds {held} instead of {wanted}."
+    standing = {charge.currency for charge in charges if charge.refunded != charge.amount}
+    if wanted is not None and (standing | {row.currency for row in [payment] if row}) - {order.currency}:
+        yield "another_currency", f"It is in {order.currency}, and what was charged is not."
 
 
 def _of_the_parcel(order: Order, facts: RunFacts, books: _Books) -> Iterator[Fault]:
@@ -168,8 +209,14 @@ def _of_the_parcel(order: Order, facts: RunFacts, books: _Books) -> Iterator[Fau
     moves = parcel is not None and parcel.status != SandboxParcel.Status.CANCELLED
     if facts.status == COMPLETED and not moves:
         yield "carrier_has_no_parcel", f"It is completed, and the carrier has no parcel {shipment.reference}."
-    if facts.status == COMPENSATED and moves:
-        yield "carrier_still_has_parcel", f"It is undone, and the carrier still has {shipment.reference}."
+    if stands and moves and parcel is not None and _names(shipment) != _names(parcel):
+        yield "another_parcel", f"We know {shipment.reference} as another parcel than the carrier does."
+    if moves and (facts.status == COMPENSATED or shipment.status == Shipment.Status.CANCELLED):
+        yield "carrier_still_has_parcel", f"It is cancelled, and the carrier still has {shipment.reference}."
+
+
+def _names(parcel: Shipment | SandboxParcel) -> tuple[str, str]:
+    return parcel.shipment_id, parcel.tracking_number
 
 
 def _of_the_mail(order: Order, facts: RunFacts, books: _Books) -> Iterator[Fault]:
@@ -185,6 +232,9 @@ def _of_the_mail(order: Order, facts: RunFacts, books: _Books) -> Iterator[Fault
     told = any(mail.status == SentMessage.Status.SENT for mail in confirmations)
     if facts.status == COMPLETED and not told and "send_confirmation_email" not in facts.by_hand:
         yield "not_confirmed", "It is completed, and no confirmation went out."
+    untold = not any(mail.status == SentMessage.Status.SENT for mail in cancellations)
+    if facts.status == COMPENSATED and told and untold and "send_confirmation_email" not in facts.by_hand:
+        yield "not_told", "It is undone, its confirmation went out, and its cancellation did not."
 
 
 def _audit_stock() -> Iterator[Finding]:

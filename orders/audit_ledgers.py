@@ -22,6 +22,8 @@ from sagas.audit import PAGE, Finding
 
 Row = TypeVar("Row", bound=Model)
 NONE = Decimal(0)
+LATE = ":late"
+"""Ends the key of a refund that came after its undo was closed as "nothing to refund"."""
 SANDBOXES = {
     "payments": "orders.providers.payments.sandbox.SandboxGateway",
     "shipping": "orders.providers.shipping.sandbox.SandboxCarrier",
@@ -69,9 +71,45 @@ def audit_ledgers() -> Iterator[Finding]:
                         subject=f"mail {mail.email_id}",
                         message=f"It went out under {mail.key}, and no message of ours has this key.",
                     )
+        yield from _audit_sent()
+
+
+def _audit_sent() -> Iterator[Finding]:
+    """What we say went out, the mail server must know of."""
+    for page in pages(SentMessage.objects.filter(status=SentMessage.Status.SENT).only("pk", "key", "recipient")):
+        known = dict(SandboxMail.objects.filter(key__in=[row.key for row in page]).values_list("key", "recipient"))
+        for row in page:
+            if known.get(row.key) != row.recipient:
+                to = f"sent it to {known[row.key]}" if row.key in known else "never sent it"
+                yield Finding(
+                    code="mail_not_sent",
+                    subject=f"mail {row.key}",
+                    message=f"We say that it went to {row.recipient}; the server {to}.",
+                )
+
+
+def _audit_done() -> Iterator[Finding]:
+    """What we say the gateway did, it must know of: the amount, and under the number that we were told."""
+    done = PaymentOperation.objects.filter(status=PaymentOperation.Status.SUCCEEDED)
+    for page in pages(done.exclude(kind=PaymentOperation.Kind.VOID)):
+        keys = [row.key.removesuffix(LATE) for row in page]
+        charges = SandboxCharge.objects.filter(key__in=keys, barred=False)
+        refunds = SandboxRefund.objects.filter(key__in=keys)
+        known = {
+            PaymentOperation.Kind.CHARGE.value: {row.key: (row.amount, row.transaction_id) for row in charges},
+            PaymentOperation.Kind.REFUND.value: {row.key: (row.amount, row.refund_id) for row in refunds},
+        }
+        for row in page:
+            if known[row.kind].get(row.key.removesuffix(LATE)) != (row.amount, row.provider_id):
+                yield Finding(
+                    code="not_done_by_the_gateway",
+                    subject=f"{row.get_kind_display()} {row.provider_id}",
+                    message=f"We say that it did {row.amount} under {row.key}, and it says otherwise.",
+                )
 
 
 def _audit_gateway() -> Iterator[Finding]:
+    yield from _audit_done()
     for charges in pages(SandboxCharge.objects.filter(barred=False)):
         operations = PaymentOperation.objects.filter(key__in=[row.key for row in charges])
         asked = {row.key: row.amount for row in operations}

@@ -60,10 +60,13 @@ class Command(BaseCommand):
         begin = time.monotonic()
         self.runs = self.orders = 0
         progress = Progress(sum(counts().values()) + Order.objects.count())
-        found: list[Finding] = []
+        count = 0
+        found: list[Finding] = []  # kept only for the one JSON object: lines are written as they come
         for finding in self._findings(timedelta(minutes=options["stale_minutes"]), progress):
-            found.append(finding)
-            if not options["json"]:
+            count += 1
+            if options["json"]:
+                found.append(finding)
+            else:
                 progress.clear()
                 self.stdout.write(str(finding))
         progress.clear()
@@ -83,9 +86,9 @@ class Command(BaseCommand):
                 )
             )
         else:
-            what = {0: "nothing wrong", 1: "1 finding"}.get(len(found), f"{len(found):,} findings")
+            what = {0: "nothing wrong", 1: "1 finding"}.get(count, f"{count:,} findings")
             self.stdout.write(f"Audited {self.orders:,} orders and {self.runs:,} runs in {seconds:.1f} s: {what}.")
-        if found:
+        if count:
             sys.exit(1)
 
     def _findings(self, stale_after: timedelta, progress: Progress) -> Iterator[Finding]:
