@@ -315,14 +315,8 @@ def _is_action(record: StepRecord) -> bool:
 
 
 def _left_something(tries: list[StepRecord]) -> bool:
-    """Whether there is, or may be, something to undo: done, asked for and waiting, or sent and not settled since. A
-    clear no takes all of it back."""
+    """Whether there is, or may be, something to undo: done, waiting, or sent without an answer. A clear no takes it all
+    back; that nothing was found does not, since it may come late."""
     refusals = [n for n, record in enumerate(tries) if record.outcome == Outcome.REFUSED.value]
-    after_no = tries[refusals[-1] + 1 :] if refusals else tries
-    effects = {Outcome.SUCCEEDED.value, Outcome.RESOLVED.value, Outcome.WAITING.value}
-    if any(record.outcome in effects for record in after_no):
-        return True
-    return any(
-        record.outcome in {"", Outcome.UNKNOWN.value} and not any(later.settled for later in after_no[n + 1 :])
-        for n, record in enumerate(after_no)
-    )
+    effects = {"", *(o.value for o in (Outcome.SUCCEEDED, Outcome.RESOLVED, Outcome.WAITING, Outcome.UNKNOWN))}
+    return any(record.outcome in effects for record in (tries[refusals[-1] + 1 :] if refusals else tries))

@@ -241,8 +241,8 @@ def left_something(history: History, step: str) -> bool:
     for attempt in history.attempts:
         if attempt.step != step or attempt.direction is not Direction.ACTION:
             continue
-        if attempt.settled:
-            in_doubt = False
+        # That a look-up found nothing says that it may be sent again, and no more: a request that was under way, or a
+        # worker that stalled before it sent, may come later still. The undo tells the provider to turn it away.
         if attempt.outcome is Outcome.REFUSED:
             done = halfway = in_doubt = False
         elif attempt.outcome is Outcome.WAITING:

@@ -10,7 +10,6 @@ import math
 import os
 import re
 import socket
-import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -122,17 +121,17 @@ class Driver:
 
     async def drive(self, *, seconds: float, stop: Callable[[], bool] = lambda: False) -> int:
         """Take up due runs for `seconds` or until `stop`, finish what is under way, return how many were taken up."""
-        self._stop_at, self._stop = time.monotonic() + seconds, stop
+        self._stop_at, self._stop = _monotonic() + seconds, stop
         taken = 0
         try:
             while True:
                 stopping = self._is_stopping()
-                if stopping and time.monotonic() >= self._stop_at + self.limits.grace.total_seconds():
+                if stopping and _monotonic() >= self._stop_at + self.limits.grace.total_seconds():
                     return taken
                 try:
                     if self._ended:
                         await self._commit()
-                    if not stopping and (not self._tasks or time.monotonic() >= self._look_at):
+                    if not stopping and (not self._tasks or _monotonic() >= self._look_at):
                         taken += await self._claim()
                     if not self._tasks and (stopping or not await self._wait_for_due()):
                         return taken
@@ -144,7 +143,7 @@ class Driver:
             await self._let_go()
 
     def _is_stopping(self) -> bool:
-        now = time.monotonic()
+        now = _monotonic()
         if now < self._stop_at and self._stop():
             self._stop_at = now
         return now >= self._stop_at
@@ -193,7 +192,7 @@ class Driver:
         for held in claimed:
             self._begin(held)
         if len(claimed) < room:
-            self._look_at = time.monotonic() + self.limits.glance.total_seconds()
+            self._look_at = _monotonic() + self.limits.glance.total_seconds()
         return len(claimed)
 
     def _begin(self, held: Held) -> None:
@@ -249,13 +248,14 @@ class Driver:
 
     async def _record(self, ended: list[tuple[Held, StepRecord, Ended]]) -> None:
         touched = {held.run.pk for held, _, _ in ended}
+        begin = not self._is_stopping()
         still = await self._db(
             lambda: journal.commit(
                 ended,
                 worker=self.worker,
                 now=self._clock(),
                 lease=self.limits.lease,
-                begin=not self._is_stopping(),
+                begin=begin,
                 afresh=self._afresh,
             )
         )
@@ -299,7 +299,7 @@ class Driver:
             return False
         look = self.limits.look.total_seconds()
         # Never less than a moment: what is due may be in somebody else's hands for as long as a commit takes.
-        await asyncio.sleep(min(max((due - now).total_seconds(), 0.01), look, max(self._stop_at - time.monotonic(), 0)))
+        await asyncio.sleep(min(max((due - now).total_seconds(), 0.01), look, max(self._stop_at - _monotonic(), 0)))
         return True
 
     async def _let_go(self) -> None:
@@ -310,6 +310,9 @@ class Driver:
         self._ended = []
         if tasks:
             await asyncio.gather(*tasks, return_exceptions=True)
+        await self._leave_database()
+
+    async def _leave_database(self) -> None:
         # The thread may be one that nobody else uses again, and an open connection keeps a database from going away.
         await sync_to_async(_close_idle, thread_sensitive=True)()
 
@@ -425,6 +428,11 @@ class Driver:
             reason=held.run.failure_message,
             signal=begin.signal,
         )
+
+
+def _monotonic() -> float:
+    """Seconds on the loop's own clock, which goes on evenly whatever becomes of the time of day."""
+    return asyncio.get_running_loop().time()
 
 
 def _in_thread(function: Callable[[StepContext], Any], context: StepContext) -> Any:

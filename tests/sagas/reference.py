@@ -71,7 +71,10 @@ class Track:
 
     @property
     def left(self) -> bool:
-        return self.done_for_real or self.open or self.halfway or self.flying
+        return self.done_for_real or self.in_doubt or self.halfway or self.flying
+
+    in_doubt: bool = False
+    """It was sent and not answered, and never refused since: it may come about late, whatever a look-up said."""
 
     done_for_real: bool = False
     """Done, and not merely skipped."""
@@ -92,13 +95,13 @@ class Track:
             case Outcome.SUCCEEDED:
                 self.done = self.done_for_real = True
             case Outcome.REFUSED:
-                self.refused, self.open, self.halfway = True, False, False
+                self.refused, self.open, self.halfway, self.in_doubt = True, False, False, False
                 self.failures += 1
             case Outcome.UNAVAILABLE:
                 self.failures += 1
             case Outcome.UNKNOWN:
                 self.failures += 1
-                self.open = True
+                self.open = self.in_doubt = True
             case Outcome.WAITING:
                 self.halfway = True
                 self.waits_for = self.last_wait = signal

@@ -144,7 +144,7 @@ class TestRetrying:
         decision = after(HELD, *tries, absent)
 
         assert decision.failure == Failure(step="pay", code="not_done", message="Not done.")
-        assert begun(decision) == [("hold", UNDO, 1)]
+        assert begun(decision) == [("pay", UNDO, 1)]  # what was under way may still come, and must be turned away
 
     def test_a_refused_step_is_not_tried_again(self) -> None:
         no = attempt("pay", Outcome.REFUSED, error_code="declined", error_message="Declined.")
@@ -230,6 +230,12 @@ class TestGoingBack:
     def test_what_surely_did_not_happen_is_not_undone(self) -> None:
         for outcome in (Outcome.REFUSED, Outcome.UNAVAILABLE):
             assert begun(after(HELD, attempt("pay", outcome), turned_back=True)) == [("hold", UNDO, 1)]
+
+    def test_what_was_not_found_may_still_come_and_is_undone(self) -> None:
+        """A worker that stalled before it sent, and goes on after another one has looked in vain."""
+        absent = attempt("pay", Outcome.UNAVAILABLE, 2, settled=True)
+
+        assert begun(after(HELD, attempt("pay", None), absent, turned_back=True)) == [("pay", UNDO, 1)]
 
     def test_what_was_there_while_it_waited_is_undone_although_the_look_up_found_no_end_of_it(self) -> None:
         waited = attempt("pay", Outcome.WAITING, wait_signal="confirmed")

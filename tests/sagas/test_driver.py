@@ -355,7 +355,7 @@ class TestLookUp:
 
         assert world.calls.count("pay") == 3
         assert world.calls.count("look pay") == 3
-        assert (result.status, result.error_code, result.undone) == (RunStatus.COMPENSATED, "not_done", ["hold"])
+        assert (result.status, result.error_code, result.undone) == (RunStatus.COMPENSATED, "not_done", ["pay", "hold"])
 
 
 class TestLeases:
