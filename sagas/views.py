@@ -28,7 +28,9 @@ from sagas.selectors import RunView
 from sagas.states import RunStatus
 
 PAGE = 50
-OVERDUE_AFTER = timedelta(seconds=30)
+BEHIND_AFTER = timedelta(seconds=30)
+STALLED_AFTER = timedelta(seconds=10)
+"""Sooner than sagaworker restarts the cluster: what it mends is to be seen here first."""
 ACTS = {
     "retry": "Retry now",
     "skip": "Skip",
@@ -173,19 +175,12 @@ def _do(act: str, run_id: UUID, step: str, direction: str, request: HttpRequest)
 def health(request: HttpRequest) -> HttpResponse:
     """sagas/health.html: is the database there, is work being taken, how long is the queue."""
     now = timezone.now()
-    overdue = selectors.overdue(now=now, longer_than=OVERDUE_AFTER).count()
     seen = selectors.worker_seen_at()
     waiting = selectors.counts()
     backlog = queue.backlog()
     lines = [
         ("Database", True, f"{connection.vendor} answers"),
-        (
-            "Work is being taken",
-            overdue == 0,
-            "no run has been due for more than 30 s"
-            if overdue == 0
-            else f"{overdue} runs have been due for more than 30 s. Is `manage.py sagaworker` running?",
-        ),
+        ("Work is being taken", *_taking(now)),
         (
             "Queue",
             backlog is None or backlog < 1000,
@@ -195,6 +190,23 @@ def health(request: HttpRequest) -> HttpResponse:
     ]
     context = {"section": "health", "lines": lines, "seen": seen, "counts": waiting, "now": now}
     return render(request, "sagas/health.html", context)
+
+
+def _taking(now: datetime) -> tuple[bool, str]:
+    """Whether due work is taken, and a sentence with how many runs wait and for how long."""
+    stalled = queue.stalled(longer_than=STALLED_AFTER)
+    limit = STALLED_AFTER if stalled else BEHIND_AFTER
+    waiting = selectors.overdue(now=now, longer_than=limit)
+    oldest = waiting.order_by("due_at").first()
+    if oldest is None or oldest.due_at is None:
+        return True, f"no run has been due for more than {limit.seconds} s"
+    since = max(oldest.due_at, oldest.lease_until or oldest.due_at)
+    count = waiting.count()
+    what = f"{count} run{' has' if count == 1 else 's have'} been due for more than {limit.seconds} s"
+    what += f", the longest for {int((now - since).total_seconds())} s"
+    if stalled:
+        return False, f"Nobody takes work: {what}. `manage.py sagaworker` restarts a stalled cluster; is it running?"
+    return False, f"Workers take work and are behind: {what}."
 
 
 def _view(run_id: UUID) -> RunView:

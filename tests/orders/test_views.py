@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -10,10 +11,12 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
+from django.utils import timezone
 
 from config.middleware import POLICY
 from orders.models import Order, PaymentOperation, Reservation, SentMessage, Shipment
 from orders.services import cancel_order, hand_over
+from sagas.models import SagaRun
 from sagas.testing import FrozenClock, drive_once, run_to_end
 from tests.factories import make_order, make_shop, make_user
 from tests.orders.pages import INLINE, ended, order_ids, run_of, text_of, visitor
@@ -436,6 +439,54 @@ class TestLivePart:
         ]
 
         assert said == [False, False, True]
+
+
+class TestHealth:
+    def test_all_is_well(self, gina: Client) -> None:
+        make_order()
+
+        text = text_of(gina.get("/health/"))
+
+        assert "Ok Work is being taken no run has been due for more than 30 s" in text
+
+    def test_work_that_nobody_takes_is_told_before_the_cluster_is_restarted(self, gina: Client) -> None:
+        for number, seconds in enumerate((42, 11, 9)):
+            due_for(make_order(order_id=f"ORD-{number}"), seconds)
+
+        text = text_of(gina.get("/health/"))
+
+        assert (
+            "Look Work is being taken Nobody takes work: 2 runs have been due for more than 10 s, the longest for 42 s."
+            " `manage.py sagaworker` restarts a stalled cluster; is it running?"
+        ) in text
+
+    def test_work_that_is_taken_too_slowly(self, gina: Client) -> None:
+        run_to_end(run_of(make_order(order_id="ORD-0")))
+        for number, seconds in enumerate((42, 29), start=1):
+            due_for(make_order(order_id=f"ORD-{number}"), seconds)
+
+        text = text_of(gina.get("/health/"))
+
+        assert (
+            "Look Work is being taken Workers take work and are behind: 1 run has been due for more than 30 s, "
+            "the longest for 42 s."
+        ) in text
+
+    def test_what_a_dead_worker_held_waits_since_its_lease_ended(self, gina: Client) -> None:
+        order = make_order()
+        due_for(order, 90)
+        SagaRun.objects.filter(pk=run_of(order).pk).update(
+            lease_owner="w1", lease_until=timezone.now() - timedelta(seconds=20)
+        )
+
+        text = text_of(gina.get("/health/"))
+
+        assert "1 run has been due for more than 10 s, the longest for 20 s." in text
+
+
+def due_for(order: Order, seconds: float) -> None:
+    """As if nobody had taken it for so long."""
+    SagaRun.objects.filter(pk=run_of(order).pk).update(due_at=timezone.now() - timedelta(seconds=seconds))
 
 
 class TestEveryPage:
