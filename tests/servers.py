@@ -34,7 +34,8 @@ class ServerFailed(RuntimeError):
 class Postgres:
     """One PostgreSQL with a folder of its own. It can be stopped, killed and started again on the same data."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, fsync: bool = False) -> None:
+        self.fsync = fsync  # most tests kill processes, not the power
         self.folder = _folder("orders-pg-")
         self.log = self.folder / "log"
         self.process: subprocess.Popen[bytes] | None = None
@@ -55,7 +56,7 @@ class Postgres:
             "listen_addresses": "",  # the socket is enough, and no port can be taken
             "unix_socket_directories": str(self.folder),
             "max_connections": "200",  # two test processes, each with web, workers and threads of its own
-            "fsync": "off",  # tests kill processes, not the power
+            "fsync": "on" if self.fsync else "off",
         }
         arguments = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
         with self.log.open("ab") as log:
@@ -185,8 +186,8 @@ class Valkey:
 
 
 @contextmanager
-def postgres() -> Iterator[Postgres]:
-    server = Postgres()
+def postgres(*, fsync: bool = False) -> Iterator[Postgres]:
+    server = Postgres(fsync=fsync)
     try:
         server.start()
         yield server
