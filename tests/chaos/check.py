@@ -14,8 +14,10 @@ from orders.audit import audit_shop
 from orders.models import Order
 from sagas.audit import audit_runs
 from sagas.models import SagaRun
+from sagas.queue import stalled
 from sagas.selectors import overdue
 from sagas.states import LIVE, RunStatus
+from sagas.views import STALLED_AFTER
 
 REST_SECONDS = 120
 LONGEST_WAIT_SECONDS = 60
@@ -23,21 +25,26 @@ LONGEST_WAIT_SECONDS = 60
 
 
 class Watch:
-    """How long work that was due lay there untaken, at the worst."""
+    """How long work that was due lay there untaken, at the worst, and how often the health page spoke of it."""
 
     def __init__(self) -> None:
         self.longest = timedelta(0)
+        self.told = 0
+        self._tells = False
 
     def look(self) -> None:
         now = timezone.now()
         try:
             oldest = overdue(now=now, longer_than=timedelta(0)).order_by("due_at").values_list("due_at", flat=True)
             due_at = oldest.first()
+            tells = stalled(longer_than=STALLED_AFTER)
         except (DatabaseError, InterfaceError):
             connection.close()
             return
         if due_at is not None:
             self.longest = max(self.longest, now - due_at)
+        self.told += tells and not self._tells
+        self._tells = tells
 
 
 def moving() -> int:

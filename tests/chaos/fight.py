@@ -89,6 +89,7 @@ def _settle(attack: Attack, customers: Customers, watch: Watch) -> int:
     _table("Ends", status)
     _table("Needs attention because", reasons)
     say(f"\nLongest time that due work lay untaken: {watch.longest.total_seconds():.1f} s")
+    say(f"Times the health page said that nobody takes work: {watch.told}")
     say("Came to rest " + (f"{rest:.1f} s after the last fault" if rest is not None else "not at all"))
     wrong = customers.errors + broken_promises(customers.acknowledged, customers.cancelled, watch)
     for line in wrong:
