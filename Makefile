@@ -7,7 +7,7 @@ PIP := $(PY) -m pip --disable-pip-version-check --no-input
 UV := $(VENV)/bin/uv
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo reset test simulate chaos format lock shots clean
+.PHONY: help env demo reset test simulate chaos bench format lock shots clean
 
 help:  ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-8s %s\n", $$1, $$2 }'
@@ -33,6 +33,9 @@ SEED ?= 1
 BROKER ?= orm
 chaos: $(VENV)/test.stamp  ## attack a shop of real processes (SECONDS=300 SEED=7 BROKER=orm or valkey)
 	@$(PY) -m tests.chaos --seconds $(SECONDS) --seed $(SEED) --broker $(BROKER)
+
+bench: $(VENV)/test.stamp  ## measure how fast the engine is, beside what plain drivers reach (minutes)
+	@$(PY) -m benchmarks
 
 format: $(VENV)/test.stamp  ## put the code into its one format and mend what ruff can mend
 	$(PY) -m ruff check --fix-only --quiet .
