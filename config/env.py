@@ -11,9 +11,18 @@ import os
 import secrets
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
+
+
+class Rate(NamedTuple):
+    """So many times in so many seconds; `most` 0: no limit."""
+
+    most: int
+    seconds: int
+
 
 TRUE = frozenset({"1", "true", "yes", "on"})
 FALSE = frozenset({"0", "false", "no", "off"})
@@ -68,6 +77,15 @@ def env_seconds(name: str, default: float, *, least: float = 0.0) -> float:
     if not least <= seconds < float("inf"):
         raise ImproperlyConfigured(f"{name}={value!r}: expected at least {least:g} seconds.")
     return seconds
+
+
+def env_rate(name: str, default: str) -> Rate:
+    """So many times in so many seconds: `20/900`. `0/1` is no limit."""
+    value = env_text(name, default)
+    most, _, seconds = value.partition("/")
+    if not (most.isascii() and most.isdigit() and seconds.isascii() and seconds.isdigit() and int(seconds)):
+        raise ImproperlyConfigured(f"{name}={value!r}: expected times/seconds, for example 20/900; 0/1 is no limit.")
+    return Rate(most=int(most), seconds=int(seconds))
 
 
 def env_list(name: str, default: tuple[str, ...] = ()) -> list[str]:

@@ -16,6 +16,7 @@ from config.env import (
     env_int,
     env_list,
     env_mailer,
+    env_rate,
     env_seconds,
     env_secret,
     env_text,
@@ -254,6 +255,13 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
+
+LOGIN_NAME_RATE = env_rate("LOGIN_NAME_RATE", "10/900")  # failed tries of one name: nobody guesses a password in ten
+LOGIN_ADDRESS_RATE = env_rate("LOGIN_ADDRESS_RATE", "100/900")  # and from one address, where an office may sit behind
+ORDER_RATE = env_rate("ORDER_RATE", "60/60")  # orders placed by one person
+API_ORDER_RATE = env_rate("API_ORDER_RATE", "1000/10")  # and with one key, by a shop's back end
+# Where a caller's address stands. Behind a proxy it is in a header that the proxy must set itself, HTTP_X_REAL_IP say.
+CLIENT_ADDRESS = env_text("CLIENT_ADDRESS", "REMOTE_ADDR")
 
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"

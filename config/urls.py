@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from django.contrib import admin
-from django.contrib.auth.views import LoginView, LogoutView
+from django.contrib.auth.views import LogoutView
 from django.urls import include, path, re_path
+from django.views.generic import RedirectView
 
 from config.health import livez, readyz
 from orders.api_schema import NowhereApi
+from orders.login import LimitedLogin
 from sagas.views import health
 
 # Under /api/ these answer programs, elsewhere people.
@@ -17,8 +19,10 @@ handler500 = "orders.api_errors.server_error"
 urlpatterns = [
     path("livez", livez, name="livez"),
     path("readyz", readyz, name="readyz"),
+    # One way in, so that there is one place where tries are counted.
+    path("admin/login/", RedirectView.as_view(pattern_name="login", query_string=True)),
     path("admin/", admin.site.urls),
-    path("accounts/login/", LoginView.as_view(redirect_authenticated_user=True), name="login"),
+    path("accounts/login/", LimitedLogin.as_view(), name="login"),
     path("accounts/logout/", LogoutView.as_view(), name="logout"),
     path("api/v1/", include("orders.api_urls")),  # the runs' operations, schema and docs among them
     re_path(r"^api(?:/|$)", NowhereApi.as_view()),  # a program gets a problem, not a page

@@ -17,7 +17,7 @@ from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from orders import selectors, services
+from orders import rates, selectors, services
 from orders.api_auth import actor_of, caller_of
 from orders.api_idempotency import KEY_PARAMETER, REPLAYED_PARAMETER, amend, key_in, once
 from orders.api_inputs import OrderInput
@@ -129,6 +129,7 @@ class OrderCollectionApi(ApiView):
         examples=[OpenApiExample("Two mugs and a coffee grinder", value=EXAMPLE_ORDER, request_only=True)],
     )
     def post(self, request: Request) -> Response:
+        rates.count("order", _who(request), settings.API_ORDER_RATE if request.auth else settings.ORDER_RATE)
         key_in(request)  # said first: without a key there is no point in looking at the body
         data = checked(OrderInput, request.data)
         response = once(request, lambda: _placed(request, data))
@@ -186,6 +187,11 @@ def _asked_for(orders: QuerySet[Order], query: dict[str, Any]) -> QuerySet[Order
             | Q(customer_ref__icontains=part)
         )
     return orders
+
+
+def _who(request: Request) -> str:
+    """Whose orders are counted together: a key's, or a person's."""
+    return f"key:{request.auth.pk}" if isinstance(request.auth, ApiKey) else f"user:{caller_of(request).pk}"
 
 
 def _placed(request: Request, data: dict[str, Any]) -> Response:

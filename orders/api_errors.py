@@ -20,7 +20,7 @@ from rest_framework import exceptions
 from rest_framework.settings import api_settings
 
 from orders.api_problems import PROBLEMS, Problem
-from orders.exceptions import InvalidOrder, OrderConflict, OrderNotCancellable
+from orders.exceptions import InvalidOrder, OrderConflict, OrderNotCancellable, TooOften
 from sagas import ActRefused
 from sagas.api_fields import InvalidQuery
 
@@ -158,6 +158,8 @@ def found_in(error: Exception) -> Found:
             return _not_cancellable(error)
         case OrderConflict():
             return _conflict(error)
+        case TooOften():
+            return "rate-limited", str(error), {}
         case Http404():
             return "not-found", str(error), {}
         case PermissionDenied():

@@ -163,6 +163,14 @@ PROBLEMS = {
             remedy="Use a new key for a new request, and the old one only to repeat the old request.",
         ),
         Problem(
+            code="rate-limited",
+            status=HTTPStatus.TOO_MANY_REQUESTS,
+            title="Too often",
+            cause="This caller has placed as many orders as it may in a while. Nothing was stored.",
+            remedy="Wait as long as `Retry-After` says and send it again, with the same Idempotency-Key.",
+            retryable=True,
+        ),
+        Problem(
             code="internal",
             status=HTTPStatus.INTERNAL_SERVER_ERROR,
             title="A mistake of ours",

@@ -113,6 +113,8 @@ def _problem_statuses(operation: Data) -> set[HTTPStatus]:
         }
     if "Idempotency-Key" in names:
         found.add(HTTPStatus.UNPROCESSABLE_ENTITY)
+    if operation["operationId"] == "place_order":
+        found.add(HTTPStatus.TOO_MANY_REQUESTS)
     return found
 
 
@@ -123,7 +125,7 @@ def _problem_response(status: HTTPStatus) -> Data:
         headers["WWW-Authenticate"] = {"description": "How to say who you are.", "schema": {"type": "string"}}
     if status is HTTPStatus.METHOD_NOT_ALLOWED:
         headers["Allow"] = {"description": "The methods there are.", "schema": {"type": "string"}}
-    if status in {HTTPStatus.CONFLICT, HTTPStatus.SERVICE_UNAVAILABLE}:
+    if status in {HTTPStatus.CONFLICT, HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}:
         headers["Retry-After"] = {
             "description": "Seconds after which to try again, where that may help.",
             "schema": {"type": "integer"},

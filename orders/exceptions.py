@@ -82,6 +82,15 @@ class HandOverRefused(OrderError):
         super().__init__(f"The parcel of order {order_id} cannot be handed over: {reason}.")
 
 
+class TooOften(OrderError):
+    """The caller did it more often than is allowed, and has to wait."""
+
+    def __init__(self, what: str, retry_after: int) -> None:
+        self.what = what
+        self.retry_after = retry_after
+        super().__init__(f"That was too often. Try again in {retry_after} s.")
+
+
 class HistoryIsKept(OrderError):
     """A row that is only added to was to be changed or deleted."""
 

@@ -17,10 +17,11 @@ from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from orders import selectors
+from orders import rates, selectors
 from orders.demo import BY_NAME, SCENARIOS, order_fields
-from orders.exceptions import HandOverRefused, InvalidOrder, OrderConflict, OrderNotCancellable
+from orders.exceptions import HandOverRefused, InvalidOrder, OrderConflict, OrderNotCancellable, TooOften
 from orders.forms import OrderForm
+from orders.login import too_often
 from orders.models import Order, User
 from orders.money import format_money
 from orders.roles import SUPERVISOR_ACTS, Act, actor_of, can, is_agent
@@ -140,6 +141,10 @@ def order_new(request: HttpRequest) -> HttpResponse:
     """orders/order_form.html: place an order, in demo mode with a scenario to watch."""
     if request.method == "GET":
         return _form(request, OrderForm.blank(_defaults(request)))
+    try:
+        rates.count("order", f"user:{request.user.pk}", settings.ORDER_RATE)
+    except TooOften as error:
+        return too_often(request, error)
     form = OrderForm.typed(request.POST)
     scenario = BY_NAME.get(form.scenario) if settings.DEMO else None
     fields: dict[str, Any] = {**form.values, "items": form.items(), "scenario": "", "currency": settings.SHOP_CURRENCY}

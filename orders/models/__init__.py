@@ -9,6 +9,7 @@ from orders.models.idempotency import IdempotentRequest
 from orders.models.message import SentMessage
 from orders.models.order import Order, OrderLine
 from orders.models.payment import Payment, PaymentOperation
+from orders.models.rate import RateWindow
 from orders.models.sandbox import (
     FaultPlan,
     SandboxCharge,
@@ -29,6 +30,7 @@ __all__ = [
     "Payment",
     "PaymentOperation",
     "Product",
+    "RateWindow",
     "Reservation",
     "SandboxCharge",
     "SandboxMail",
