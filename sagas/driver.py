@@ -12,7 +12,6 @@ import re
 import socket
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -31,6 +30,7 @@ from sagas.exceptions import StepError, StepRefused, StepUnavailable
 from sagas.journal import Ended, Held
 from sagas.models import SagaRun, StepRecord
 from sagas.states import DONE, ENDED, Direction, Outcome, RunStatus
+from sagas.threads import threads
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -47,16 +47,6 @@ ABSENT = Ended(
     message="It did not happen: the look-up found nothing, and the tries are used up.",
     settled=True,
 )
-
-_pool: ThreadPoolExecutor | None = None
-
-
-def _threads() -> ThreadPoolExecutor:
-    """The process's threads for plain functions; kept, so that their database connections are kept too."""
-    global _pool
-    if _pool is None:
-        _pool = ThreadPoolExecutor(max_workers=settings.SAGA_THREADS, thread_name_prefix="saga-act")
-    return _pool
 
 
 def new_worker_name() -> str:
@@ -360,7 +350,9 @@ class Driver:
             if task is None or task.cancelling():
                 raise
             return replace(_unknown(error), settled=settled)  # the step cancelled itself
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:  # meant for the process
+            raise
+        except BaseException as error:
             if isinstance(error, TimeoutError) and limit.expired():
                 seconds = begin.step.timeout.total_seconds()
                 message = f"No answer within {seconds:g} s."
@@ -392,8 +384,7 @@ class Driver:
         if self._inline:
             returned = await sync_to_async(function, thread_sensitive=True)(context)
         else:
-            loop = asyncio.get_running_loop()
-            returned = await loop.run_in_executor(_threads(), _in_thread, function, context)
+            returned = await threads().run(partial(_in_thread, function, context))
         return await returned if isinstance(returned, Awaitable) else returned
 
     async def _db(self, work: Callable[[], T]) -> T:
@@ -460,7 +451,7 @@ def _of_error(error: StepError) -> Ended:
     return Ended(
         outcome=outcome,
         code=error.code,
-        message=str(error),
+        message=_text(error),
         provider=error.provider,
         provider_id=error.provider_id,
         retry_after=error.retry_after,
@@ -471,4 +462,11 @@ def _unknown(error: BaseException) -> Ended:
     """Something broke midway: it may have happened."""
     if isinstance(error, StepError):
         return replace(_of_error(error), outcome=Outcome.UNKNOWN)
-    return Ended(outcome=Outcome.UNKNOWN, code="exception", message=f"{type(error).__name__}: {error}")
+    return Ended(outcome=Outcome.UNKNOWN, code="exception", message=f"{type(error).__name__}: {_text(error)}")
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as broken:  # it is a step's own, and may be of any kind
+        return f"(it cannot be told: {type(broken).__name__})"

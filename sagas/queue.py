@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,7 @@ from django_q.tasks import async_task
 from sagas import journal
 from sagas.driver import Driver, Limits
 from sagas.models import StepRecord
+from sagas.threads import threads
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +65,10 @@ def drive() -> int:
     if Conf.TIMEOUT is not None:
         limits.grace = timedelta(seconds=max(Conf.TIMEOUT - seconds - LAST_SECONDS, 1))
     taken: int = async_to_sync(partial(Driver(limits=limits).drive, seconds=seconds, stop=is_told_to_stop))()
+    if threads().stuck >= settings.SAGA_THREADS:
+        # The queue starts another process in place of this one, which gives back what they hold.
+        log.error("%d plain functions have never returned; this worker ends and makes room.", threads().stuck)
+        sys.exit(1)
     # Not while stopping: this very cluster would hear it, and again, and never come to an end.
     if not is_told_to_stop() and journal.due(timezone.now()).exists():
         _ring_safely()
