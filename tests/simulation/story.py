@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 from unittest import mock
 
-from django.db import OperationalError, connection, transaction
+from django.db import DEFAULT_DB_ALIAS, OperationalError, connection, connections, transaction
 from django.utils import timezone
 
 from sagas import ActRefused, Kind, RetryPolicy, Saga, Step, journal, registry, services, step_key
@@ -108,6 +108,7 @@ class Story:
     def __init__(self, seed: int, trace: Trace | None = None) -> None:
         self.seed = seed
         self.dice = random.Random(seed)
+        self.connection = connections[DEFAULT_DB_ALIAS]
         self._tell = trace
         self.loop_time: Callable[[], float] = lambda: 0.0
         self.world = World(self.dice, self.trace)
@@ -182,6 +183,8 @@ class Story:
 
     async def play(self) -> None:
         """From the first order to the moment when everything is quiet."""
+        # Each task would open a connection of its own, and leave it open; from here they inherit this one.
+        connections[DEFAULT_DB_ALIAS] = self.connection
         loop = asyncio.get_running_loop()
         self.loop_time = loop.time
         self.saga = self.make_saga()
