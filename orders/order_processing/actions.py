@@ -56,7 +56,7 @@ def process_payment(ctx: StepContext) -> PaymentResult:
     if payment_books.undo_has_begun(_undo_key(ctx)):
         # A worker that stalled since an earlier try. Most gateways would charge and refund the card.
         raise StepRefused("The payment was undone already; nothing was charged now.", code="already_undone")
-    operation = payment_books.asking(ctx.key)
+    payment_books.asking(ctx.key)
     try:
         with as_outcomes():
             charge = get_payments().charge(
@@ -67,9 +67,9 @@ def process_payment(ctx: StepContext) -> PaymentResult:
                 order_id=order.order_id,
             )
     except StepError as error:
-        payment_books.note_failure(operation, error)
+        payment_books.note_failure(ctx.key, error)
         raise
-    payment_books.note_charge(operation, amount=charge.amount, transaction_id=charge.transaction_id)
+    payment_books.note_charge(ctx.key, amount=charge.amount, transaction_id=charge.transaction_id)
     if payment_books.undo_has_begun(_undo_key(ctx)):
         # The refund looked before this charge was there, and nobody will come for it again.
         _give_back(ctx, order, charge)
@@ -92,7 +92,7 @@ def look_up_payment(ctx: StepContext) -> PaymentResult | None:
         charge = get_payments().find_charge(key=ctx.key)
     if charge is None:
         return None
-    payment_books.note_charge(payment_books.asking(ctx.key), amount=charge.amount, transaction_id=charge.transaction_id)
+    payment_books.note_charge(ctx.key, amount=charge.amount, transaction_id=charge.transaction_id)
     if (charge.amount, charge.currency) != (order.total_amount, order.currency):
         # None says that nothing is left of it, so that must be true first.
         _give_back(ctx, order, charge)
@@ -106,17 +106,18 @@ def _paid(charge: Charge) -> PaymentResult:
 
 def _give_back(ctx: StepContext, order: Order, charge: Charge) -> None:
     """Refund under the key that the compensation would use: whoever else does it, it is the same refund."""
-    operation = payment_books.open_refund(order, charge.amount, _undo_key(ctx))
+    undo_key = _undo_key(ctx)
+    payment_books.open_refund(order, charge.amount, undo_key)
     try:
         with as_outcomes():
-            refund = get_payments().refund(charge_key=ctx.key, key=_undo_key(ctx))
+            refund = get_payments().refund(charge_key=ctx.key, key=undo_key)
     except StepError as error:
-        payment_books.note_failure(operation, error)
+        payment_books.note_failure(undo_key, error)
         raise StepUnknown(
             f"Charged {charge.transaction_id}, and giving it back failed: {error}", code="give_back_failed"
         ) from error
     if refund is not None:
-        payment_books.note_refund(operation, amount=refund.amount, refund_id=refund.refund_id)
+        payment_books.note_refund(undo_key, amount=refund.amount, refund_id=refund.refund_id)
 
 
 def create_shipment(ctx: StepContext) -> ShipmentResult:

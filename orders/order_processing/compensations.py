@@ -53,17 +53,17 @@ def refund_payment(ctx: StepContext) -> RefundResult:
     )
     if not undo["begun"]:
         return {"refunded": False, "refund_id": "", "amount": 0.0}
-    operation = payment_books.asking(ctx.key)
+    payment_books.asking(ctx.key)
     try:
         with as_outcomes():
             # Asked for also when no charge is known: the gateway then turns away one that comes late.
             refund = get_payments().refund(charge_key=ctx.action_key, key=ctx.key)
             charge = None if refund is None else get_payments().find_charge(key=ctx.action_key)
     except StepError as error:
-        payment_books.note_failure(operation, error)
+        payment_books.note_failure(ctx.key, error)
         raise
     if refund is None:
-        payment_books.note_nothing_charged(operation)
+        payment_books.note_nothing_charged(ctx.key)
         return {"refunded": False, "refund_id": "", "amount": 0.0}
     return _refunded(ctx, refund, charge)
 
@@ -80,10 +80,8 @@ def _refunded(ctx: StepContext, refund: Refund, charge: Charge | None) -> Refund
     """Write both down. The action may have died before it could note that the money came, and the books take no refund
     of what never came in."""
     if charge is not None:
-        payment_books.note_charge(
-            payment_books.asking(ctx.action_key), amount=charge.amount, transaction_id=charge.transaction_id
-        )
-    payment_books.note_refund(payment_books.asking(ctx.key), amount=refund.amount, refund_id=refund.refund_id)
+        payment_books.note_charge(ctx.action_key, amount=charge.amount, transaction_id=charge.transaction_id)
+    payment_books.note_refund(ctx.key, amount=refund.amount, refund_id=refund.refund_id)
     return {"refunded": True, "refund_id": refund.refund_id, "amount": to_float(refund.amount)}
 
 

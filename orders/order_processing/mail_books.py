@@ -13,6 +13,7 @@ from orders.models import Order, SentMessage
 from orders.money import format_money
 from orders.providers.base import Message, Sent
 from sagas import StepContext
+from sagas.barrier import insert_missing
 
 CONFIRMATION = SentMessage.Kind.CONFIRMATION
 CANCELLATION = SentMessage.Kind.CANCELLATION
@@ -31,18 +32,17 @@ class MailLine:
 def queued(order: Order, kind: SentMessage.Kind, ctx: StepContext) -> dict[str, Any]:
     """Write the message of this step down, unless it is there. Call it inside a transaction."""
     context = _context(order, ctx)
-    message, _ = SentMessage.objects.get_or_create(
+    message = SentMessage(
         key=ctx.key,
-        defaults={
-            "order": order,
-            "kind": kind,
-            "cause": f"{ctx.run_id}:{ctx.step}",
-            "recipient": order.email,
-            "subject": " ".join(render_to_string(f"emails/{kind.value}_subject.txt", context).split()),
-            "body": render_to_string(f"emails/{kind.value}_body.txt", context),
-            "html": render_to_string(f"emails/{kind.value}_body.html", context),
-        },
+        order=order,
+        kind=kind,
+        cause=f"{ctx.run_id}:{ctx.step}",
+        recipient=order.email,
+        subject=" ".join(render_to_string(f"emails/{kind.value}_subject.txt", context).split()),
+        body=render_to_string(f"emails/{kind.value}_body.txt", context),
+        html=render_to_string(f"emails/{kind.value}_body.html", context),
     )
+    insert_missing(message)
     return {"message": message.key}
 
 

@@ -12,6 +12,7 @@ from django.utils import timezone
 from orders.models import Order, Shipment
 from orders.providers.base import Address, Parcel
 from sagas import StepError, StepRefused
+from sagas.barrier import insert_missing
 
 Status = Shipment.Status
 BOOKED = (Status.CREATED, Status.HANDED_OVER)
@@ -24,7 +25,7 @@ def reference_of(key: str) -> str:
 
 def opened(order: Order, reference: str) -> dict[str, str]:
     """Write the parcel's row before the carrier hears of it. Call it inside a transaction."""
-    Shipment.objects.get_or_create(order=order, defaults={"reference": reference, "status": Status.REQUESTED})
+    insert_missing(Shipment(order=order, reference=reference, status=Status.REQUESTED))
     return {"reference": reference}
 
 

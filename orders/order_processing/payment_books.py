@@ -14,6 +14,7 @@ from django.utils import timezone
 
 from orders.models import Order, Payment, PaymentOperation
 from sagas import StepError, StepRefused, StepUnknown
+from sagas.barrier import insert_missing
 
 OperationStatus = PaymentOperation.Status
 CHARGE = PaymentOperation.Kind.CHARGE
@@ -23,35 +24,35 @@ VOID = PaymentOperation.Kind.VOID
 
 def opened(order: Order, kind: PaymentOperation.Kind, amount: Decimal, key: str) -> dict[str, str]:
     """Write the operation of that key, unless it is there. Call it inside a transaction."""
-    payment, _ = Payment.objects.get_or_create(order=order, defaults={"currency": order.currency})
-    operation, _ = PaymentOperation.objects.get_or_create(
-        key=key, defaults={"payment": payment, "kind": kind, "amount": amount}
-    )
-    return {"operation": operation.key}
+    payment = Payment(order=order, currency=order.currency)
+    if not insert_missing(payment):
+        payment = Payment.objects.get(order=order)
+    insert_missing(PaymentOperation(key=key, payment=payment, kind=kind, amount=amount))
+    return {"operation": key}
 
 
-def open_refund(order: Order, amount: Decimal, key: str) -> PaymentOperation:
-    """The refund of that key, written before it is asked for."""
+def open_refund(order: Order, amount: Decimal, key: str) -> None:
+    """Write the refund of that key before it is asked for."""
     with transaction.atomic():
         opened(order, REFUND, amount, key)
-    return asking(key)
+    asking(key)
 
 
-def asking(key: str) -> PaymentOperation:
-    """The operation of that key, marked as asked for unless it is done already."""
-    operation = PaymentOperation.objects.get(key=key)
-    _not_done(operation).update(status=OperationStatus.REQUESTED, updated_at=timezone.now())
-    return operation
+def asking(key: str) -> None:
+    """Mark the operation of that key as asked for, again if need be, unless it is done already."""
+    _not_done(key).exclude(status=OperationStatus.REQUESTED).update(
+        status=OperationStatus.REQUESTED, updated_at=timezone.now()
+    )
 
 
-def note_failure(operation: PaymentOperation, error: StepError) -> None:
+def note_failure(key: str, error: StepError) -> None:
     """Write down how the gateway's answer fell short."""
     status = OperationStatus.UNAVAILABLE
     if isinstance(error, StepRefused):
         status = OperationStatus.REFUSED
     elif isinstance(error, StepUnknown):
         status = OperationStatus.UNKNOWN
-    _not_done(operation).update(
+    _not_done(key).update(
         status=status,
         code=error.code[:100],
         message=str(error),
@@ -60,31 +61,31 @@ def note_failure(operation: PaymentOperation, error: StepError) -> None:
     )
 
 
-def note_charge(operation: PaymentOperation, *, amount: Decimal, transaction_id: str) -> None:
+def note_charge(key: str, *, amount: Decimal, transaction_id: str) -> None:
     """The money came. Said twice, it is counted once."""
     with transaction.atomic():
-        if _succeed(operation, amount, transaction_id):
-            Payment.objects.filter(pk=operation.payment_id).update(charged=F("charged") + amount)
+        if _succeed(key, amount, transaction_id):
+            Payment.objects.filter(operations__key=key).update(charged=F("charged") + amount)
 
 
-def note_refund(operation: PaymentOperation, *, amount: Decimal, refund_id: str) -> None:
+def note_refund(key: str, *, amount: Decimal, refund_id: str) -> None:
     """The money went back. Said twice, it is counted once."""
     with transaction.atomic():
-        if _succeed(operation, amount, refund_id) or _succeed_late(operation, amount, refund_id):
-            Payment.objects.filter(pk=operation.payment_id).update(refunded=F("refunded") + amount)
+        if _succeed(key, amount, refund_id) or _succeed_late(key, amount, refund_id):
+            Payment.objects.filter(operations__key=key).update(refunded=F("refunded") + amount)
 
 
-def note_nothing_charged(undo: PaymentOperation) -> None:
+def note_nothing_charged(key: str) -> None:
     """There was nothing to give back: the undo is kept as a void, and the charge that never came is closed."""
     with transaction.atomic():
-        _not_done(undo).update(
+        _not_done(key).update(
             kind=VOID,
             status=OperationStatus.SUCCEEDED,
             message="Nothing had been charged.",
             updated_at=timezone.now(),
         )
         PaymentOperation.objects.filter(
-            payment=undo.payment_id,
+            payment__in=Payment.objects.filter(operations__key=key),
             kind=CHARGE,
             status__in=[OperationStatus.REQUESTED, OperationStatus.UNKNOWN],
         ).update(
@@ -97,9 +98,9 @@ def undo_has_begun(undo_key: str) -> bool:
     return PaymentOperation.objects.filter(key=undo_key).exists()
 
 
-def _succeed(operation: PaymentOperation, amount: Decimal, provider_id: str) -> bool:
+def _succeed(key: str, amount: Decimal, provider_id: str) -> bool:
     return bool(
-        _not_done(operation).update(
+        _not_done(key).update(
             status=OperationStatus.SUCCEEDED,
             amount=amount,
             provider_id=provider_id,
@@ -110,16 +111,16 @@ def _succeed(operation: PaymentOperation, amount: Decimal, provider_id: str) -> 
     )
 
 
-def _succeed_late(undo: PaymentOperation, amount: Decimal, refund_id: str) -> bool:
+def _succeed_late(key: str, amount: Decimal, refund_id: str) -> bool:
     """The undo was closed as "nothing to refund", and money came and went after all: that gets a row of its own."""
-    if not PaymentOperation.objects.filter(pk=undo.pk, kind=VOID).exists():
+    undo = PaymentOperation.objects.filter(key=key, kind=VOID).first()
+    if undo is None:
         return False
-    late, _ = PaymentOperation.objects.get_or_create(
-        key=f"{undo.key}:late", defaults={"payment_id": undo.payment_id, "kind": REFUND, "amount": amount}
-    )
+    late = f"{key}:late"
+    insert_missing(PaymentOperation(key=late, payment_id=undo.payment_id, kind=REFUND, amount=amount))
     return _succeed(late, amount, refund_id)
 
 
-def _not_done(operation: PaymentOperation) -> models.QuerySet[PaymentOperation]:
+def _not_done(key: str) -> models.QuerySet[PaymentOperation]:
     """Guards every move: what has succeeded stays so, whoever comes late."""
-    return PaymentOperation.objects.filter(pk=operation.pk).exclude(status=OperationStatus.SUCCEEDED)
+    return PaymentOperation.objects.filter(key=key).exclude(status=OperationStatus.SUCCEEDED)

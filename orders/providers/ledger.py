@@ -8,6 +8,7 @@ from django.db import transaction
 from django.db.models import F
 
 from orders.models import SandboxMishap
+from sagas.barrier import insert_missing
 
 
 def own_commit() -> AbstractContextManager[None]:
@@ -22,5 +23,5 @@ def own_commit() -> AbstractContextManager[None]:
 def first_times(key: str, times: int) -> bool:
     """Whether this is one of the first `times` calls under that key; counts the call, across processes."""
     with own_commit():
-        SandboxMishap.objects.get_or_create(key=key)
+        insert_missing(SandboxMishap(key=key))
         return bool(SandboxMishap.objects.filter(key=key, count__lt=times).update(count=F("count") + 1))

@@ -6,8 +6,8 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from django.db import transaction
-from django.db.models import F, QuerySet
+from django.db import connection, transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from orders.models import Reservation, StockItem, StockMovement
@@ -48,9 +48,9 @@ class LocalInventory:
 def ship_reserved(*, key: str, actor: str) -> None:
     """The goods held under this key have left: they are neither on hand nor promised any more."""
     for row in _held(key):
-        moved = Reservation.objects.filter(pk=row.pk, status=Reservation.Status.HELD)
-        if moved.update(status=Reservation.Status.SHIPPED):
-            _move(row.stock_id, StockMovement.Kind.SHIP, -row.quantity, -row.quantity, key, actor)
+        ours = Reservation.objects.filter(pk=row.pk, status=Reservation.Status.HELD)
+        if ours.update(status=Reservation.Status.SHIPPED):
+            _note(_move(row.stock_id, StockMovement.Kind.SHIP, -row.quantity, -row.quantity, key, actor))
 
 
 def _hold_all(wanted: Mapping[str, int], key: str) -> list[dict[str, Any]]:
@@ -60,33 +60,38 @@ def _hold_all(wanted: Mapping[str, int], key: str) -> list[dict[str, Any]]:
             raise Declined(f"There is no stock of {sku}.", provider=PROVIDER, operation="reserve", code="unknown_sku")
     # In the order of the stock's keys, here and in _held: two orders that share two products, each having locked the
     # one that the other wants next, would otherwise wait for one another until the database kills one of them.
-    items = [_hold(stocks[sku], sku, wanted[sku], key) for sku in sorted(wanted, key=stocks.__getitem__)]
-    return sorted(items, key=lambda item: str(item["sku"]))
+    in_order = sorted(wanted, key=stocks.__getitem__)
+    moved = [_hold(stocks[sku], sku, wanted[sku], key) for sku in in_order]
+    held = [
+        Reservation(
+            reservation_id=f"RES-{secrets.token_hex(5).upper()}", key=key, stock_id=stocks[sku], quantity=wanted[sku]
+        )
+        for sku in in_order
+    ]
+    StockMovement.objects.bulk_create(moved)
+    Reservation.objects.bulk_create(held)
+    items = zip(in_order, held, strict=True)
+    return [{"sku": sku, "quantity": row.quantity, "reservation_id": row.reservation_id} for sku, row in sorted(items)]
 
 
-def _hold(stock: int, sku: str, quantity: int, key: str) -> dict[str, Any]:
-    """One conditional UPDATE decides: two buyers of the last piece cannot both pass it."""
-    free = StockItem.objects.filter(pk=stock, allocated__lte=F("on_hand") - quantity)
-    if not free.update(allocated=F("allocated") + quantity):
+def _hold(stock: int, sku: str, quantity: int, key: str) -> StockMovement:
+    moved = _move(stock, StockMovement.Kind.RESERVE, 0, quantity, key, "engine")
+    if moved is None:
         raise Declined(
             f"There are not {quantity} of {sku} in stock.",
             provider=PROVIDER,
             operation="reserve",
             code="insufficient_inventory",
         )
-    _note(stock, StockMovement.Kind.RESERVE, 0, quantity, key, "engine")
-    row = Reservation.objects.create(
-        reservation_id=f"RES-{secrets.token_hex(5).upper()}", key=key, stock_id=stock, quantity=quantity
-    )
-    return {"sku": sku, "quantity": quantity, "reservation_id": row.reservation_id}
+    return moved
 
 
 def _release_all(action_key: str, key: str) -> list[dict[str, Any]]:
     given_back = _rows(action_key, Reservation.Status.HELD)
     for row in _held(action_key):
-        moved = Reservation.objects.filter(pk=row.pk, status=Reservation.Status.HELD)
-        if moved.update(status=Reservation.Status.RELEASED, released_at=timezone.now()):
-            _move(row.stock_id, StockMovement.Kind.RELEASE, 0, -row.quantity, key, "engine")
+        ours = Reservation.objects.filter(pk=row.pk, status=Reservation.Status.HELD)
+        if ours.update(status=Reservation.Status.RELEASED, released_at=timezone.now()):
+            _note(_move(row.stock_id, StockMovement.Kind.RELEASE, 0, -row.quantity, key, "engine"))
     return given_back
 
 
@@ -105,23 +110,38 @@ def _rows(key: str, *statuses: Reservation.Status) -> list[dict[str, Any]]:
     ]
 
 
-def _move(stock: int, kind: StockMovement.Kind, on_hand: int, allocated: int, key: str, actor: str) -> None:
-    StockItem.objects.filter(pk=stock).update(on_hand=F("on_hand") + on_hand, allocated=F("allocated") + allocated)
-    _note(stock, kind, on_hand, allocated, key, actor)
+def _move(
+    stock: int, kind: StockMovement.Kind, on_hand: int, allocated: int, key: str, actor: str
+) -> StockMovement | None:
+    """Change the counters unless more would be promised than there is: two buyers of the last piece cannot both pass.
 
-
-def _note(stock: int, kind: StockMovement.Kind, on_hand: int, allocated: int, key: str, actor: str) -> None:
-    now = StockItem.objects.get(pk=stock)
-    StockMovement.objects.create(
-        stock=now,
+    One statement decides and tells what came of it. The movement is returned, and not stored yet.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE orders_stockitem SET on_hand = on_hand + %s, allocated = allocated + %s "
+            "WHERE id = %s AND allocated + %s <= on_hand + %s RETURNING on_hand, allocated",
+            [on_hand, allocated, stock, allocated, on_hand],
+        )
+        after = cursor.fetchone()
+    if after is None:
+        return None
+    return StockMovement(
+        stock_id=stock,
         kind=kind,
         delta_on_hand=on_hand,
         delta_allocated=allocated,
-        on_hand_after=now.on_hand,
-        allocated_after=now.allocated,
+        on_hand_after=after[0],
+        allocated_after=after[1],
         key=key,
         actor=actor,
     )
+
+
+def _note(moved: StockMovement | None) -> None:
+    """Store a movement that gives something back, or takes what was promised: nothing stands in its way."""
+    assert moved is not None  # noqa: S101
+    moved.save()
 
 
 def _reserved(items: Sequence[Mapping[str, Any]]) -> Reserved:

@@ -17,6 +17,7 @@ from orders.models import SandboxMail
 from orders.providers.base import Message, Sent
 from orders.providers.errors import Declined, ProviderError, Unavailable
 from orders.providers.ledger import first_times, own_commit
+from sagas.barrier import insert_missing
 
 PROVIDER = "mail"
 
@@ -40,11 +41,10 @@ class DjangoMail:
             _compose(message, message_id=f"<{name[:32]}@{_our_host()}>").send()
         except (OSError, ValueError) as error:  # smtplib's own errors are OSErrors
             raise _outcome_of(error) from error
+        sent = SandboxMail(key=key, email_id=f"EMAIL-{name[:12].upper()}", recipient=message.recipient)
         with own_commit():
             # Never before the sending: a mail noted and not sent would be one that nobody ever gets.
-            sent, _ = SandboxMail.objects.get_or_create(
-                key=key, defaults={"email_id": f"EMAIL-{name[:12].upper()}", "recipient": message.recipient}
-            )
+            insert_missing(sent)
         return Sent(email_id=sent.email_id)
 
     def find(self, *, key: str) -> Sent | None:

@@ -22,6 +22,7 @@ from orders.models import SandboxCharge, SandboxRefund
 from orders.providers.base import Charge, Refund
 from orders.providers.errors import Declined, OutcomeUnknown, ProviderError, Unavailable
 from orders.providers.ledger import first_times, own_commit
+from sagas.barrier import insert_missing
 
 PROVIDER = "sandbox gateway"
 DECLINED = {
@@ -93,32 +94,31 @@ class SandboxGateway:
 
 def _book(amount: Decimal, currency: str, method: str, key: str, order_id: str) -> tuple[SandboxCharge, bool]:
     """The charge of that key, and whether it is new. Of two at once one finds the other's."""
+    charge = SandboxCharge(
+        key=key,
+        transaction_id=f"TXN-{secrets.token_hex(6).upper()}",
+        order_id=order_id,
+        amount=amount,
+        currency=currency,
+        method=method,
+    )
     with own_commit():
-        return SandboxCharge.objects.get_or_create(
-            key=key,
-            defaults={
-                "transaction_id": f"TXN-{secrets.token_hex(6).upper()}",
-                "order_id": order_id,
-                "amount": amount,
-                "currency": currency,
-                "method": method,
-            },
-        )
+        if insert_missing(charge):
+            return charge, True
+        return SandboxCharge.objects.get(key=key), False
 
 
 def _bar_or_find(charge_key: str) -> SandboxCharge:
     """The charge of that key; if there is none, a row that turns it away should it still come."""
+    charge = SandboxCharge(
+        key=charge_key,
+        transaction_id=f"TXN-{secrets.token_hex(6).upper()}",
+        amount=Decimal(0),
+        currency=settings.SHOP_CURRENCY,
+        barred=True,
+    )
     with own_commit():
-        charge, _ = SandboxCharge.objects.get_or_create(
-            key=charge_key,
-            defaults={
-                "transaction_id": f"TXN-{secrets.token_hex(6).upper()}",
-                "amount": Decimal(0),
-                "currency": settings.SHOP_CURRENCY,
-                "barred": True,
-            },
-        )
-    return charge
+        return charge if insert_missing(charge) else SandboxCharge.objects.get(key=charge_key)
 
 
 def _give_back(charge: SandboxCharge, key: str) -> Refund:

@@ -19,6 +19,7 @@ from orders.models import SandboxParcel
 from orders.providers.base import Address, Line, Parcel
 from orders.providers.errors import Declined, OutcomeUnknown, Unavailable
 from orders.providers.ledger import first_times, own_commit
+from sagas.barrier import insert_missing
 
 PROVIDER = "sandbox carrier"
 DAYS = 3
@@ -39,16 +40,17 @@ class SandboxCarrier:
             )
         if address.postcode == "00001" and first_times(f"{PROVIDER}:{reference}:away", 2):
             raise Unavailable("The carrier is away (503).", provider=PROVIDER, operation="create_shipment")
+        parcel = SandboxParcel(
+            reference=reference,
+            shipment_id=f"SHIP-{secrets.token_hex(5).upper()}",
+            tracking_number=f"TRK-{secrets.token_hex(6).upper()}",
+            estimated_delivery=timezone.localdate() + timedelta(days=DAYS),
+            status=Status.HANDED_OVER if address.postcode == "00003" else Status.BOOKED,
+        )
         with own_commit():
-            parcel, is_new = SandboxParcel.objects.get_or_create(
-                reference=reference,
-                defaults={
-                    "shipment_id": f"SHIP-{secrets.token_hex(5).upper()}",
-                    "tracking_number": f"TRK-{secrets.token_hex(6).upper()}",
-                    "estimated_delivery": timezone.localdate() + timedelta(days=DAYS),
-                    "status": Status.HANDED_OVER if address.postcode == "00003" else Status.BOOKED,
-                },
-            )
+            is_new = insert_missing(parcel)
+            if not is_new:
+                parcel = SandboxParcel.objects.get(reference=reference)
         if parcel.status == Status.CANCELLED:
             raise Declined(
                 "This parcel was called off.", provider=PROVIDER, operation="create_shipment", code="already_undone"
@@ -67,7 +69,7 @@ class SandboxCarrier:
     def cancel_shipment(self, *, reference: str, key: str) -> None:
         """Cancel, or turn a parcel away that has not come yet. Raises Declined (handed_over)."""
         with own_commit():
-            SandboxParcel.objects.get_or_create(reference=reference, defaults={"status": Status.CANCELLED})
+            insert_missing(SandboxParcel(reference=reference, status=Status.CANCELLED))
             SandboxParcel.objects.filter(reference=reference, status=Status.BOOKED).update(status=Status.CANCELLED)
             parcel = SandboxParcel.objects.get(reference=reference)
         if parcel.status == Status.HANDED_OVER:
