@@ -127,7 +127,7 @@ Q_CLUSTER: dict[str, object] = {
     "ack_failures": True,
     "save_limit": -1,  # a kept success costs a scan of all kept successes; our own rows tell the story
     "catch_up": False,  # after a pause one sweep does what the missed ones would have done
-    "poll": env_seconds("Q_POLL_SECONDS", 0.1, least=0.01),  # half of this is what an idle order waits
+    "poll": env_seconds("Q_POLL_SECONDS", 0.02, least=0.01),  # half of this is what an idle order waits
     "bulk": 5,  # a burst of wake-ups is drained in few looks
     **env_broker("BROKER_URL"),
 }

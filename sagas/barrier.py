@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from django.db import DEFAULT_DB_ALIAS, connections, models, transaction
+from django.db import transaction
 
+from sagas.bulk import insert_missing
 from sagas.exceptions import StepRefused
 from sagas.models import Barrier
 from sagas.states import Direction
+
+__all__ = ["do_once", "insert_missing", "undo_once"]
 
 Effect = Callable[[], Mapping[str, Any]]
 
@@ -44,31 +47,6 @@ def undo_once(key: str, action_key: str, undo: Effect, nothing: Mapping[str, Any
     if barred is not None or Barrier.objects.get(key=action_key).cause == Direction.COMPENSATION.value:
         return _keep(row, nothing)
     return _keep(row, undo())
-
-
-def insert_missing(row: models.Model) -> bool:
-    """Add `row` unless its unique values are taken, and say whether it was added; waits for whoever is taking them.
-
-    One statement. What get_or_create does by itself are four, because a failed INSERT needs a savepoint.
-    """
-    connection = connections[DEFAULT_DB_ALIAS]
-    quote = connection.ops.quote_name
-    fields = [item for item in row._meta.concrete_fields if not item.primary_key]
-    columns = ", ".join(quote(str(item.column)) for item in fields)
-    places = ", ".join(["%s"] * len(fields))
-    values = [item.get_db_prep_save(item.pre_save(row, add=True), connection=connection) for item in fields]
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"INSERT INTO {quote(row._meta.db_table)} ({columns}) VALUES ({places}) "  # noqa: S608  (our own models' names)
-            f"ON CONFLICT DO NOTHING RETURNING {quote(str(row._meta.pk.column))}",
-            values,
-        )
-        added = cursor.fetchone()
-    if added is None:
-        return False
-    (row.pk,) = added
-    row._state.adding = False
-    return True
 
 
 def _take(key: str, cause: Direction) -> Barrier | None:

@@ -87,6 +87,33 @@ def insert_many(model: type[models.Model], rows: Sequence[Any]) -> None:
                 row._state.adding = False
 
 
+def insert_missing(row: models.Model) -> bool:
+    """Add `row` unless its unique values are taken, and say whether it was added; waits for whoever is taking them.
+
+    One statement. What get_or_create does by itself are four, because a failed INSERT needs a savepoint.
+    """
+    connection = connections[DEFAULT_DB_ALIAS]
+    table = connection.ops.quote_name(row._meta.db_table)
+    # A key that the database gives is left out; one that is there already goes along.
+    fields = [item for item in row._meta.concrete_fields if not item.primary_key or row.pk is not None]
+    columns = ", ".join(_column(item, connection) for item in fields)
+    places = ", ".join(["%s"] * len(fields))
+    values = [item.get_db_prep_save(item.pre_save(row, add=True), connection=connection) for item in fields]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"INSERT INTO {table} ({columns}) VALUES ({places}) "  # noqa: S608  (names from our own models)
+            f"ON CONFLICT DO NOTHING RETURNING {_column(_field(type(row), 'pk'), connection)}",
+            values,
+        )
+        added = cursor.fetchone()
+    if added is None:
+        return False
+    if row.pk is None:
+        (row.pk,) = added
+    row._state.adding = False
+    return True
+
+
 def _field(model: type[models.Model], name: str) -> Field:
     return cast(Field, model._meta.pk if name == "pk" else model._meta.get_field(name))
 

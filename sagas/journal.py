@@ -18,7 +18,7 @@ from django.db import connection, transaction
 from django.db.models import Q, QuerySet
 
 from sagas import points, registry
-from sagas.bulk import insert_many, update_many
+from sagas.bulk import insert_many, insert_missing, update_many
 from sagas.decide import Attempt, Begin, Decision, Failure, History, decide, retry_at
 from sagas.definition import Saga, step_key
 from sagas.exceptions import UnknownSaga
@@ -144,8 +144,8 @@ def _attempt(record: StepRecord) -> Attempt:
     )
 
 
-def open_run(*, saga: Saga, business_key: str, input: Mapping[str, Any], actor: str, now: datetime) -> SagaRun:
-    """Store a new run, due at once, in the caller's transaction. Raises IntegrityError if the key has a live run."""
+def open_run(*, saga: Saga, business_key: str, input: Mapping[str, Any], actor: str, now: datetime) -> SagaRun | None:
+    """Store a new run, due at once, in the caller's transaction; None if the key has a live run."""
     run = SagaRun(
         saga=saga.name,
         version=saga.version,
@@ -156,9 +156,9 @@ def open_run(*, saga: Saga, business_key: str, input: Mapping[str, Any], actor: 
         created_at=now,
         updated_at=now,
     )
-    with transaction.atomic():
-        run.save(force_insert=True)
-        RunEvent.objects.create(run=run, kind="started", actor=actor, created_at=now)
+    if not insert_missing(run):
+        return None
+    insert_many(RunEvent, [RunEvent(run=run, kind="started", actor=actor, created_at=now)])
     return run
 
 

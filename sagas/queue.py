@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 import sys
 from datetime import timedelta
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 from asgiref.sync import async_to_sync
 from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
-from django_q.brokers import get_broker
+from django_q.brokers import Broker, get_broker
 from django_q.conf import Conf
 from django_q.models import OrmQ, Schedule
 from django_q.tasks import async_task
@@ -47,7 +47,14 @@ def wake() -> None:
 
 
 def _ring() -> None:
-    async_task(DRIVE, group="saga", save=False, ack_failure=True)
+    # A broker made anew opens its connection anew, which took longer than all the rest of placing a run.
+    broker = None if Conf.ORM else _broker()
+    async_task(DRIVE, group="saga", save=False, ack_failure=True, broker=broker)
+
+
+@cache
+def _broker() -> Broker:
+    return get_broker()
 
 
 def _ring_safely() -> None:
@@ -92,7 +99,7 @@ def bell_is_ringing() -> bool:
     """
     if not rings_in_transaction():
         try:
-            return bool(get_broker().queue_size() >= MANY)
+            return bool(_broker().queue_size() >= MANY)
         except Exception:  # each broker has errors of its own
             log.exception("The queue does not say how much lies in it.")
             return True

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db import IntegrityError, transaction
+from django.db import transaction
 from django.utils import timezone
 
 from sagas import journal, registry
@@ -41,17 +41,12 @@ def start(
     runs = SagaRun.objects.filter(saga=saga.name, business_key=business_key).order_by("-created_at")
     run = runs.first()
     if run is None:
-        try:
-            with transaction.atomic():
-                run = journal.open_run(
-                    saga=saga, business_key=business_key, input=merged, actor=actor, now=timezone.now()
-                )
-        except IntegrityError:  # the same key, started in the same moment
-            run = runs.get(status__in=[status.value for status in LIVE])
-        else:
+        opened = journal.open_run(saga=saga, business_key=business_key, input=merged, actor=actor, now=timezone.now())
+        if opened is not None:
             if ring:
                 wake()
-            return run
+            return opened
+        run = runs.get(status__in=[status.value for status in LIVE])  # the same key, started in the same moment
     differing = sorted(key for key in {*run.input, *merged} if run.input.get(key) != merged.get(key))
     if differing:
         raise DuplicateRun(saga.name, business_key, differing)

@@ -435,13 +435,16 @@ class TestWhatTheDatabaseRefuses:
             StepRecord.objects.filter(run=run).update(**changes)
 
     def test_two_live_runs_of_one_business_key(self, trip: Saga) -> None:
-        make_run(trip)
+        run = make_run(trip)
 
-        with pytest.raises(IntegrityError) as refused:
-            journal.open_run(saga=trip, business_key="T-1", input={}, actor="engine", now=timezone.now())
+        with pytest.raises(IntegrityError) as refused, transaction.atomic():
+            SagaRun.objects.create(
+                saga=run.saga, version=run.version, business_key="T-1", created_at=NOW, updated_at=NOW
+            )
 
         # SQLite names the columns of a unique index, PostgreSQL the index.
         assert "sagas_one_live_run_per_key" in str(refused.value) or "sagas_sagarun.business_key" in str(refused.value)
+        assert journal.open_run(saga=trip, business_key="T-1", input={}, actor="engine", now=timezone.now()) is None
         assert SagaRun.objects.count() == 1
         assert RunEvent.objects.count() == 1
 

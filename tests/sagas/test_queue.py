@@ -113,6 +113,13 @@ class TestOrmBroker:
 
 
 class TestAnotherBroker:
+    @pytest.fixture(autouse=True)
+    def _of_this_test(self) -> Iterator[None]:
+        """A process has one broker as long as it lives; this one has one a test."""
+        queue._broker.cache_clear()
+        yield
+        queue._broker.cache_clear()
+
     @pytest.fixture
     def redis(self, valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         """The same process, on Valkey instead of the database."""
