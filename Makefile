@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 VENV := .venv
+PEERS := .venv-peers
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check --no-input
 UV := $(VENV)/bin/uv
@@ -34,8 +35,9 @@ BROKER ?= orm
 chaos: $(VENV)/test.stamp  ## attack a shop of real processes (SECONDS=300 SEED=7 BROKER=orm or valkey)
 	@$(PY) -m tests.chaos --seconds $(SECONDS) --seed $(SEED) --broker $(BROKER)
 
-bench: $(VENV)/test.stamp  ## measure how fast the engine is, beside what plain drivers reach (minutes)
-	@$(PY) -m benchmarks
+PARTS ?=
+bench: $(VENV)/test.stamp $(PEERS)/stamp  ## measure this project beside its peers (half an hour; PARTS="engine idle")
+	@$(PY) -m benchmarks $(PARTS)
 
 format: $(VENV)/test.stamp  ## put the code into its one format and mend what ruff can mend
 	$(PY) -m ruff check --fix-only --quiet .
@@ -50,6 +52,7 @@ lock: $(VENV)/test.stamp  ## redo requirements/*.txt from requirements/*.in (UPG
 	$(PIP) install -qq uv
 	$(LOCK) requirements/run.in -o requirements/run.txt
 	$(LOCK) -c requirements/run.txt requirements/test.in -o requirements/test.txt
+	$(LOCK) requirements/peers.in -o requirements/peers.txt
 
 shots: $(VENV)/test.stamp  ## take the pictures in docs/images anew, from a demo of their own
 	@$(PY) scripts/shots
@@ -74,3 +77,12 @@ $(VENV)/test.stamp: requirements/test.txt requirements/run.txt | $(PY)
 	@echo "Installing requirements/test.txt"
 	@$(PIP) install -qq --require-hashes -r requirements/test.txt
 	@touch $(VENV)/run.stamp $@
+
+# What `make bench` measures beside this project lives by itself; Restate's server comes by npm and is left out without it.
+$(PEERS)/stamp: requirements/peers.txt benchmarks/peers/package-lock.json
+	@echo "Making $(PEERS)"
+	@$(PYTHON) -m venv $(PEERS)
+	@$(PEERS)/bin/python -m pip --disable-pip-version-check --no-input install -qq --require-hashes -r requirements/peers.txt
+	@mkdir -p var/peers && cp benchmarks/peers/package.json benchmarks/peers/package-lock.json var/peers/
+	@npm ci --prefix var/peers --silent --ignore-scripts || echo "No npm: Restate is not measured."
+	@touch $@

@@ -1,7 +1,11 @@
-"""One worker process: drives what is due until nothing is. `python -m benchmarks.worker`; DATABASE_URL says where."""
+"""One worker process: drives what is due until nothing is. DATABASE_URL says where.
+
+python -m benchmarks.worker [--threads 8]
+"""
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import resource
@@ -10,12 +14,17 @@ import time
 from datetime import timedelta
 
 import django
+from django.conf import settings
 
 BATCH = 500
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--threads", type=int, default=32)
+    threads: int = parser.parse_args().threads
     django.setup()
+    settings.SAGA_THREADS = threads
     from sagas.driver import Driver, Limits
 
     limits = Limits.from_settings()

@@ -1,0 +1,1 @@
+"""What people would use instead, each with an environment of its own: nothing here is imported by the project."""
