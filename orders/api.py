@@ -199,7 +199,7 @@ def _placed(request: Request, data: dict[str, Any]) -> Response:
     amount, currency = data.get("total_amount", (None, None))
     address = data["shipping_address"]
     try:
-        order, _ = services.place_order(
+        order, is_new = services.place_order(
             order_id=data.get("order_id"),
             user=caller,
             api_key=request.auth if isinstance(request.auth, ApiKey) else None,
@@ -219,7 +219,9 @@ def _placed(request: Request, data: dict[str, Any]) -> Response:
     except InvalidOrder as error:
         raise InvalidOrder(_placed_faults(error.errors, within_total=currency is not None)) from error
     headers = {"Location": order_url(order.order_id), "Retry-After": "1"}
-    return Response(OrderDetail(selectors.view_of(order)).data, status=HTTPStatus.ACCEPTED, headers=headers)
+    return Response(
+        OrderDetail(selectors.view_of(order, is_new=is_new)).data, status=HTTPStatus.ACCEPTED, headers=headers
+    )
 
 
 def _placed_faults(errors: Sequence[FieldError], *, within_total: bool) -> Sequence[FieldError]:

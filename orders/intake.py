@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
-from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from orders.exceptions import FieldError, InvalidMoney, InvalidOrder, OrderConflict
 from orders.models import Order, OrderLine, Product
 from orders.money import exponent, format_money, quantize, to_decimal
+from sagas.barrier import insert_missing
 
 if TYPE_CHECKING:
     from orders.models import ApiKey, User
@@ -363,24 +363,7 @@ def store_order(
 
     Raises OrderConflict if the number belongs to another order.
     """
-    if checked.order_id is not None:
-        known = Order.objects.filter(order_id=checked.order_id).first()
-        if known is not None:
-            return _same(known, checked, user), False
-    try:
-        with transaction.atomic():
-            return _written(checked, user, api_key, actor, scenario), True
-    except IntegrityError:
-        # Two callers with one number at the same moment: the one that came second finds the first one's order.
-        known = Order.objects.filter(order_id=checked.order_id).first()
-        if known is None:
-            raise
-        return _same(known, checked, user), False
-
-
-def _written(checked: CheckedOrder, user: User | None, api_key: ApiKey | None, actor: str, scenario: str) -> Order:
-    now = timezone.now()
-    order = Order.objects.create(
+    order = Order(
         order_id=checked.order_id or new_order_id(),
         user=user,
         api_key=api_key,
@@ -394,10 +377,13 @@ def _written(checked: CheckedOrder, user: User | None, api_key: ApiKey | None, a
         ship_postcode=checked.ship_postcode,
         ship_country=checked.ship_country,
         card_token=checked.card_token,
-        placed_at=now,
+        placed_at=timezone.now(),
         placed_by=actor,
         scenario=scenario,
     )
+    # Of two callers with one number at the same moment, the second waits here, and finds the first one's order.
+    if not insert_missing(order):
+        return _same(Order.objects.get(order_id=order.order_id), checked, user), False
     OrderLine.objects.bulk_create(
         OrderLine(
             order=order,
@@ -409,7 +395,7 @@ def _written(checked: CheckedOrder, user: User | None, api_key: ApiKey | None, a
         )
         for line in checked.lines
     )
-    return order
+    return order, True
 
 
 COMPARED = {

@@ -122,19 +122,28 @@ def order_page(order_id: str, user: Any) -> OrderView:
     return view_of(orders_visible_to(user).select_related("user", "api_key").get(order_id=order_id))
 
 
-def view_of(order: Order) -> OrderView:
-    """The order with all that belongs to it, in a constant number of queries."""
+def view_of(order: Order, *, is_new: bool = False) -> OrderView:
+    """The order with all that belongs to it, in a constant number of queries.
+
+    `is_new`: it was placed in the transaction under way, so that no step can have left anything to be looked for.
+    """
+    lines = list(order.lines.order_by("id"))
+    run = run_view(order.run_id) if order.run_id is not None else None
+    if is_new:
+        return OrderView(
+            order=order, lines=lines, money=_no_money(order), shipment=None, messages=[], reservations=[], run=run
+        )
     reservation_key = step_key(str(order.run_id), "reserve_inventory", Direction.ACTION)
     return OrderView(
         order=order,
-        lines=list(order.lines.order_by("id")),
+        lines=lines,
         money=_money(order),
         shipment=Shipment.objects.filter(order=order).first(),
         messages=list(SentMessage.objects.filter(order=order).order_by("id")),
         reservations=list(
             Reservation.objects.filter(key=reservation_key).select_related("stock__product").order_by("id")
         ),
-        run=run_view(order.run_id) if order.run_id is not None else None,
+        run=run,
     )
 
 
@@ -165,21 +174,33 @@ def _row(order: Order, view: RunView | None) -> OrderRow:
     )
 
 
+def _no_money(order: Order) -> MoneyView:
+    nothing = Decimal(0)
+    return MoneyView(
+        currency=order.currency,
+        total=order.total_amount,
+        charged=nothing,
+        refunded=nothing,
+        refund_pending=nothing,
+        operations=[],
+    )
+
+
 def _money(order: Order) -> MoneyView:
     payment = Payment.objects.filter(order=order).first()
-    operations = list(PaymentOperation.objects.filter(payment=payment).order_by("id")) if payment is not None else []
+    if payment is None:
+        return _no_money(order)
+    operations = list(PaymentOperation.objects.filter(payment=payment).order_by("id"))
     open_refunds = [
         operation.amount
         for operation in operations
         if operation.kind == PaymentOperation.Kind.REFUND and operation.status != PaymentOperation.Status.SUCCEEDED
     ]
-    charged = payment.charged if payment is not None else Decimal(0)
-    refunded = payment.refunded if payment is not None else Decimal(0)
     return MoneyView(
         currency=order.currency,
         total=order.total_amount,
-        charged=charged,
-        refunded=refunded,
-        refund_pending=min(sum(open_refunds, Decimal(0)), charged - refunded),
+        charged=payment.charged,
+        refunded=payment.refunded,
+        refund_pending=min(sum(open_refunds, Decimal(0)), payment.charged - payment.refunded),
         operations=operations,
     )
