@@ -65,6 +65,8 @@ def latency(figures: dict[str, Any], folder: Path) -> None:
         for kind in ("idle", "light")
     ]
     known = [(name, figure, color) for name, figure, color in rows if figure][::-1]
+    if not known:
+        return
     picture, axis = plot.subplots(figsize=(9, 0.32 * len(known) + 1))
     names = [name for name, _, _ in known]
     axis.barh(names, [figure["p50_ms"] for _, figure, _ in known], color=[color for _, _, color in known])
@@ -80,6 +82,8 @@ def latency(figures: dict[str, Any], folder: Path) -> None:
 def history(figures: dict[str, Any], folder: Path) -> None:
     """What a table full of ended runs costs, against an empty one."""
     found = [figure for name, figure in figures.items() if name.startswith("ours, PostgreSQL, history")]
+    if not found:
+        return
     picture, axis = plot.subplots(figsize=(9, 3.6))
     for look in ("claim_p99", "submit", "list", "detail"):
         axis.plot(

@@ -151,14 +151,20 @@ def history(count: int, processes: int) -> dict[str, Any]:
     _open_shop()
     client = Client(headers={"host": "localhost"})
     client.force_login(User.objects.get(username=LOGINS[0].username))
-    empty = _looks(client, "EMPTY")
+    empty = _best_looks(client, "EMPTY")
     _multiply(count)
-    full = _looks(client, "FULL")
+    full = _best_looks(client, "FULL")
     told: dict[str, Any] = {"ended_runs": count}
     for name, milliseconds in empty.items():
         told[f"{name}_ms_empty"], told[f"{name}_ms_full"] = milliseconds, full[name]
         told[f"{name}_ratio"] = round(full[name] / milliseconds, 2)
     return told
+
+
+def _best_looks(client: Any, name: str) -> dict[str, float]:
+    """The best of five rounds of each: what else the machine does must not pass for the tables' doing."""
+    rounds = [_looks(client, f"{name}-{number}") for number in range(5)]
+    return {look: min(one[look] for one in rounds) for look in rounds[0]}
 
 
 def _looks(client: Any, name: str) -> dict[str, float]:
@@ -168,7 +174,7 @@ def _looks(client: Any, name: str) -> dict[str, float]:
     from sagas import journal
     from sagas.models import SagaRun
 
-    placing = _timed(lambda number: _place(f"{name}-{number}"), SAMPLES * 5)
+    placing = _timed(lambda number: _place(f"{name}-{number}"), SAMPLES * 3)
     listing = _timed(lambda _: _get(client, "/orders/"), SAMPLES)
     detail = _timed(lambda number: _get(client, f"/orders/{name}-{number}/"), SAMPLES)
     claiming = _timed(
