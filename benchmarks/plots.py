@@ -31,7 +31,7 @@ def best(figures: dict[str, Any], *names: str) -> float:
 
 
 def throughput(figures: dict[str, Any], folder: Path) -> None:
-    """Runs a second against peers, on a logarithmic scale: the slowest and the fastest are far apart."""
+    """Runs a second against peers, and against what the database allows."""
     picture, axes = plot.subplots(1, 2, figsize=(11, 4.2), sharey=True)
     for axis, kind, title in zip(
         axes, ("nothing", "waits"), ("actions that do nothing", "actions that wait 50 ms"), strict=True
@@ -40,12 +40,17 @@ def throughput(figures: dict[str, Any], folder: Path) -> None:
         bars.append(("this project, SQLite", best(figures, f"ours, SQLite, {kind}, 1"), OURS))
         ours = best(figures, f"ours, PostgreSQL, {kind}, 1", f"ours, PostgreSQL, {kind}, 2")
         bars.append(("this project, PostgreSQL", ours, OURS))
-        bars.append(("plain psycopg, a commit a step", best(figures, "plain psycopg, 1 a commit"), LIMIT))
-        bars.append(("plain psycopg, 50 runs a commit", best(figures, "plain psycopg, 50 a commit"), LIMIT))
+        # The limits wait for nothing.
+        limits = (
+            {1: 0.0, 50: 0.0}
+            if kind == "waits"
+            else {n: best(figures, f"plain psycopg, {n} a commit") for n in (1, 50)}
+        )
+        bars.append(("plain psycopg, a commit a step", limits[1], LIMIT))
+        bars.append(("plain psycopg, 50 runs a commit", limits[50], LIMIT))
         drawn = axis.barh([name for name, _, _ in bars], [rate for _, rate, _ in bars], color=[c for _, _, c in bars])
-        axis.bar_label(drawn, labels=[f"{rate:,.0f}" for _, rate, _ in bars], padding=3, fontsize=8)
-        axis.set_xscale("log")
-        axis.set_xlim(5, 30_000)
+        axis.bar_label(drawn, labels=[f"{rate:,.0f}" if rate else "" for _, rate, _ in bars], padding=3, fontsize=8)
+        axis.set_xlim(0, max(rate for _, rate, _ in bars) * 1.15)
         axis.set_title(f"Order sagas a second, {title}", fontsize=10)
         axis.spines[["top", "right"]].set_visible(False)
     save(picture, folder / "throughput.svg")
@@ -74,7 +79,7 @@ def latency(figures: dict[str, Any], folder: Path) -> None:
         names, [f["p50_ms"] for _, f, _ in known], [f["p99_ms"] for _, f, _ in known], color="#444", linewidth=1
     )
     axis.set_title("Milliseconds from submit to completed: p50, and a line to p99", fontsize=10)
-    axis.set_xscale("log")
+    axis.set_xlim(left=0)
     axis.spines[["top", "right"]].set_visible(False)
     save(picture, folder / "latency.svg")
 
