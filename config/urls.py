@@ -10,7 +10,7 @@ from django.views.generic import RedirectView
 from config.health import livez, readyz
 from orders.api_schema import NowhereApi
 from orders.login import LimitedLogin
-from sagas.views import health
+from sagas.views import health, overview
 
 # Under /api/ these answer programs, elsewhere people.
 handler400 = "orders.api_errors.bad_request"
@@ -27,6 +27,7 @@ urlpatterns = [
     path("api/v1/", include("orders.api_urls")),  # the runs' operations, schema and docs among them
     re_path(r"^api(?:/|$)", NowhereApi.as_view()),  # a program gets a problem, not a page
     path("health/", health, name="health"),
+    path("overview/", overview, name="overview"),
     path("runs/", include("sagas.urls")),
     path("", include("orders.urls")),
 ]

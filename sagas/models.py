@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 import uuid
+from datetime import datetime
 
 from django.db import models
 from django.db.models import F, Q
@@ -24,6 +25,11 @@ def new_run_id() -> uuid.UUID:
     number = (number & ~(0xF << 76)) | (0x7 << 76)
     number = (number & ~(0x3 << 62)) | (0x2 << 62)
     return uuid.UUID(int=number)
+
+
+def earliest_run_id(at: datetime) -> uuid.UUID:
+    """No run that began at `at` or later has an id below this."""
+    return uuid.UUID(int=int(at.timestamp() * 1000) << 80)
 
 
 class SagaRun(models.Model):

@@ -20,9 +20,10 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods
 
-from sagas import queue, selectors, services
+from sagas import charts, queue, selectors, services
 from sagas.exceptions import ActRefused
 from sagas.models import SagaRun
+from sagas.overview import ENDS, PERIODS, SAMPLE, causes, outcomes, waiting, work
 from sagas.permissions import actor_of, may
 from sagas.selectors import RunView
 from sagas.states import RunStatus
@@ -37,6 +38,13 @@ ACTS = {
     "resolve": "Settle by hand",
     "abandon": "Give up",
     "cancel": "Cancel",
+}
+END_WORDS = {
+    "completed": "Completed",
+    "compensated": "Undone",
+    "under_way": "Under way",
+    "needs_attention": "Needs attention",
+    "abandoned": "Abandoned",
 }
 P = ParamSpec("P")
 View = Callable[Concatenate[HttpRequest, P], HttpResponse]
@@ -119,6 +127,40 @@ def run_attention(request: HttpRequest) -> HttpResponse:
         "now": timezone.now(),
     }
     return render(request, "sagas/run_attention.html", context)
+
+
+@never_cache
+@require_GET
+@staff_only
+def overview(request: HttpRequest) -> HttpResponse:
+    """sagas/overview.html: outcomes over time, how long steps take, why runs turn back, what waits for what."""
+    name = request.GET.get("period", "day")
+    period = PERIODS.get(name)
+    if period is None:
+        messages.error(request, f"There is no period {name[:40]!r}. There are: {', '.join(PERIODS)}.")
+        return redirect("overview")
+    now = timezone.now()
+    parts = outcomes(period, now)
+    rects, top = charts.columns([part.counts for part in parts], {end: end for end in ENDS})
+    done, is_sample = work(period, now)
+    totals = {end: sum(part.counts[end] for part in parts) for end in ENDS}
+    context = {
+        "section": "overview",
+        "period": period,
+        "periods": [(one.name, one.words, one is period) for one in PERIODS.values()],
+        "parts": parts,
+        "rects": rects,
+        "top": top,
+        "legend": [(end, END_WORDS[end], totals[end]) for end in ENDS],
+        "ends": ENDS,
+        "began": sum(totals.values()),
+        "work": charts.beside(done, [one.p50 for one in done], [one.p95 for one in done]),
+        "sample": SAMPLE if is_sample else 0,
+        "causes": causes(period, now),
+        "waiting": waiting(),
+        "now": now,
+    }
+    return render(request, "sagas/overview.html", context)
 
 
 @require_http_methods(["GET", "POST"])

@@ -97,6 +97,14 @@ def seconds_short(seconds: float | None) -> str:
 
 
 @register.filter
+def seconds_fine(seconds: float | None) -> str:
+    """As `seconds_short`, with milliseconds where that is what it takes; – of nothing."""
+    if seconds is None:
+        return "–"
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else seconds_short(seconds)
+
+
+@register.filter
 def of(values: Mapping[Any, Any], key: Any) -> Any:
     """values[key]."""
     return values.get(key, "")

@@ -19,7 +19,7 @@ from orders.services import cancel_order, hand_over
 from sagas.models import SagaRun
 from sagas.testing import FrozenClock, drive_once, run_to_end
 from tests.factories import make_order, make_shop, make_user
-from tests.orders.pages import INLINE, ended, order_ids, run_of, text_of, visitor
+from tests.orders.pages import INLINE, ended, order_ids, run_of, text_of, told, visitor
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -50,7 +50,7 @@ def own_order(username: str = "ada", **changes: Any) -> tuple[Client, Order]:
 
 
 class TestWhoSeesWhat:
-    @pytest.mark.parametrize("page", ["order_list", "order_new", "run_list", "run_attention", "health"])
+    @pytest.mark.parametrize("page", ["order_list", "order_new", "run_list", "run_attention", "health", "overview"])
     def test_a_stranger_is_sent_to_the_login(self, client: Client, page: str) -> None:
         address = reverse(page)
 
@@ -98,7 +98,10 @@ class TestWhoSeesWhat:
         ada, order = own_order()
         run = run_of(order)
 
-        for address in ("/runs/", "/runs/attention/", "/health/", f"/runs/{run.pk}/", f"/runs/{run.pk}/cancel/"):
+        for address in (
+            *("/runs/", "/runs/attention/", "/health/", "/overview/"),
+            *(f"/runs/{run.pk}/", f"/runs/{run.pk}/cancel/"),
+        ):
             assert ada.get(address).status_code == 404
         assert ada.post(f"/runs/{run.pk}/cancel/", {"reason": "please"}).status_code == 404
         assert run_of(order).cancel_requested_at is None
@@ -490,6 +493,39 @@ def due_for(order: Order, seconds: float) -> None:
     SagaRun.objects.filter(pk=run_of(order).pk).update(due_at=timezone.now() - timedelta(seconds=seconds))
 
 
+class TestOverview:
+    def test_says_how_the_day_went(self, gina: Client) -> None:
+        ended("completed", order_id="ORD-1")
+        ended("compensated", order_id="ORD-2")
+        ended("needs_attention", order_id="ORD-3")
+        make_order(order_id="ORD-4")
+
+        text = text_of(gina.get("/overview/"))
+
+        assert "4 runs Completed 1 Undone 1 Under way 1 Needs attention 1 Abandoned 0" in text
+        assert "Needs attention a person: Refund payment 1 " in text
+        assert "Pending a worker to begin 1 " in text
+        assert re.search(r"Process payment 3 3 \d+ ms \d+ ms Refund payment \(undo\) \d+ 1 ", text)
+        assert text.endswith("Create shipment address_not_served 2")
+
+    def test_of_a_period_without_runs(self, gina: Client) -> None:
+        text = text_of(gina.get("/overview/?period=hour"))
+
+        for sentence in (
+            "No run began in this period.",
+            "Nothing is under way.",
+            "No attempt ended in this period.",
+            "No run of this period turned back.",
+        ):
+            assert sentence in text
+
+    def test_of_a_period_there_is_not(self, gina: Client) -> None:
+        response = gina.get("/overview/?period=century")
+
+        assert (response.status_code, response.headers["Location"]) == (302, "/overview/")
+        assert told(response) == ["There is no period 'century'. There are: hour, day, week, month."]
+
+
 class TestEveryPage:
     def test_carries_the_policy_and_nothing_that_it_forbids(self, sam: Client) -> None:
         order = ended("needs_attention")
@@ -497,7 +533,7 @@ class TestEveryPage:
         run = f"/runs/{order.run_id}/"
         addresses = [
             *("/orders/", "/orders/new/", "/orders/ORD-123/", "/orders/ORD-123/live/", "/orders/ORD-2/cancel/"),
-            *("/runs/", run, "/runs/attention/", "/health/", "/orders/ORD-NONE/"),
+            *("/runs/", run, "/runs/attention/", "/health/", "/overview/", "/orders/ORD-NONE/"),
             f"{run}retry/?step=process_payment&direction=compensation",
             f"{run}resolve/?step=process_payment&direction=compensation",
         ]
