@@ -53,7 +53,7 @@ OWN_SESSION = re.compile(r"^/(accounts/logout/|admin/logout/|admin/password_chan
 """These concern nobody but who asks."""
 API = re.compile(r"^/api(/.*)?$")
 ADMIN = re.compile(r"^/admin/")
-STAFF = re.compile(r"^/(health/|runs/.*)$")
+STAFF = re.compile(r"^/(health/|overview/|runs/.*)$")
 ORDERS = re.compile(r"^/(orders/.*)?$")
 RULES = (PUBLIC, OWN_SESSION, API, ADMIN, STAFF, ORDERS)
 
