@@ -32,6 +32,10 @@ class Period:
     parts: int
     truncate: type[TruncMinute] | type[TruncHour] | type[TruncDay]
 
+    @property
+    def length(self) -> timedelta:
+        return self.part * self.parts
+
     def starts(self, now: datetime) -> list[datetime]:
         """The beginnings of its parts, oldest first; `now` lies in the last one."""
         last = now.astimezone(UTC).replace(second=0, microsecond=0)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sagas.selectors import AttemptView, RunView, StepView
-from sagas.states import Outcome, RunStatus, StepState, UndoState
+from sagas.states import DONE, Direction, Outcome, RunStatus, StepState, UndoState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,11 +116,16 @@ class Row:
 
 def ladder(view: RunView, now: datetime) -> list[Row]:
     """The steps of a run, each beside its undo, on one axis of time."""
+    axis = _axis(view, now)
+    return [_row(number, step, axis, now) for number, step in enumerate(view.steps, 1)]
+
+
+def _axis(view: RunView, now: datetime) -> tuple[datetime, timedelta]:
+    """(a run's start, the time to the end of its last attempt)."""
     every = [attempt for step in view.steps for attempt in (*step.attempts, *step.undo_attempts)]
     start = view.run.created_at
     end = max([a.ended_at or now for a in every], default=now)
-    axis = (start, max(end - start, timedelta(milliseconds=1)))
-    return [_row(number, step, axis, now) for number, step in enumerate(view.steps, 1)]
+    return start, max(end - start, timedelta(milliseconds=1))
 
 
 def _row(number: int, step: StepView, axis: tuple[datetime, timedelta], now: datetime) -> Row:
@@ -164,9 +169,12 @@ def _bars(attempts: Sequence[AttemptView], axis: tuple[datetime, timedelta], now
         if last is not None and attempt.started_at > last:
             bars.append(_bar(last, attempt.started_at, axis, "idle"))
         last = attempt.ended_at or now
-        fine = attempt.outcome in ("", Outcome.SUCCEEDED.value, Outcome.RESOLVED.value, Outcome.WAITING.value)
-        bars.append(_bar(attempt.started_at, last, axis, good if fine else "fail"))
+        bars.append(_bar(attempt.started_at, last, axis, good if _went_well(attempt) else "fail"))
     return bars
+
+
+def _went_well(attempt: AttemptView) -> bool:
+    return attempt.outcome in ("", Outcome.SUCCEEDED.value, Outcome.RESOLVED.value, Outcome.WAITING.value)
 
 
 def _bar(begin: datetime, end: datetime, axis: tuple[datetime, timedelta], look: str) -> Bar:
@@ -183,6 +191,75 @@ def _bars_text(attempts: Sequence[AttemptView], axis: tuple[datetime, timedelta]
     end = attempts[-1].ended_at
     until = f" to {(end - axis[0]).total_seconds():.2f}" if end else " and still going"
     return f"{len(attempts)} tries, from {begin:.2f}{until} seconds after the start"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stretch:
+    """One attempt of a run, drawn on the run's axis after what it waited for."""
+
+    title: str
+    attempt: AttemptView
+    bars: Sequence[Bar]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timeline:
+    """Where a run's time went. All in seconds; tries under way at once count once."""
+
+    stretches: Sequence[Stretch]
+    queued: float
+    """From its start to its first attempt, or to now."""
+    worked: float
+    waited: float
+    """Between attempts: for the next try, a signal, a date or a worker."""
+
+
+def timeline(view: RunView, now: datetime) -> Timeline:
+    """Every attempt in the order they began, with the waits before it drawn apart from its work."""
+    tries = [(step.title, attempt) for step in view.steps for attempt in step.attempts]
+    tries += [(step.undo_title, attempt) for step in view.steps for attempt in step.undo_attempts]
+    tries.sort(key=lambda pair: pair[1].started_at)
+    axis = _axis(view, now)
+    first = tries[0][1].started_at if tries else now
+    stretches = []
+    until = view.run.created_at
+    worked = 0.0
+    for title, attempt in tries:
+        end = attempt.ended_at or now
+        bars = [_bar(until, attempt.started_at, axis, "idle")] if attempt.started_at > until else []
+        look = "undo" if attempt.direction == Direction.COMPENSATION.value else "work"
+        bars.append(_bar(attempt.started_at, end, axis, look if _went_well(attempt) else "fail"))
+        stretches.append(Stretch(title=title, attempt=attempt, bars=bars))
+        worked += max((end - max(attempt.started_at, until)).total_seconds(), 0)
+        until = max(until, end)
+    queued = max((first - view.run.created_at).total_seconds(), 0)
+    whole = max((until - view.run.created_at).total_seconds(), 0)
+    return Timeline(stretches=stretches, queued=queued, worked=worked, waited=max(whole - queued - worked, 0))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """What an attempt that succeeded added to what the next ones are given."""
+
+    title: str
+    known: Sequence[str]
+    """The steps whose results it could read."""
+    added: Mapping[str, object]
+
+
+def changes(view: RunView) -> list[Change]:
+    """A run's context, from attempt to attempt: what each was given, and what it left."""
+    tries = [(step.title, step.name, attempt) for step in view.steps for attempt in step.attempts]
+    tries += [(step.undo_title, step.name, attempt) for step in view.steps for attempt in step.undo_attempts]
+    known: list[str] = []
+    found = []
+    for title, name, attempt in sorted(tries, key=lambda one: one[2].ended_at or one[2].started_at):
+        if attempt.outcome not in DONE:
+            continue
+        found.append(Change(title=title, known=tuple(known), added=attempt.result or {}))
+        if attempt.direction == Direction.ACTION.value:
+            known.append(name)
+    return found
 
 
 def _facts(result: object) -> list[tuple[str, str]]:

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Count, QuerySet
+from django.db.models import Count, Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
 
 from sagas import registry
@@ -18,8 +18,12 @@ from sagas.decide import Failure, Progress, Stand, left_something, progress, tur
 from sagas.definition import Saga, Step
 from sagas.exceptions import UnknownSaga
 from sagas.journal import Held
-from sagas.models import RunEvent, SagaRun, Signal, StepRecord
+from sagas.models import RunEvent, SagaRun, Signal, StepRecord, earliest_run_id
 from sagas.states import DONE, LIVE, Direction, Outcome, RunStatus, StepState, UndoState
+
+NEIGHBOURS_WITHIN = timedelta(hours=1)
+NEIGHBOURS_AMONG = 50_000
+"""Attempts."""
 
 STATUS_WORDS = {
     RunStatus.PENDING: "Pending",
@@ -133,16 +137,64 @@ def runs_needing_attention() -> QuerySet[SagaRun]:
     return SagaRun.objects.filter(status=RunStatus.NEEDS_ATTENTION.value).order_by("updated_at")
 
 
-def newest_runs(status: str = "", before: str = "") -> QuerySet[SagaRun]:
-    """Runs in that status, or all, newest first; `before`: only those older than that id, if it is one."""
+def newest_runs(
+    *, status: str = "", saga: str = "", key: str = "", error: str = "", since: datetime | None = None, before: str = ""
+) -> QuerySet[SagaRun]:
+    """Runs for which all of what is given holds, newest first.
+
+    `key` is a business key, `error` the code of an attempt of theirs or of why they turned back, `since` the earliest
+    moment they began, `before` the id of the run that the page before ended with.
+    """
     runs = SagaRun.objects.order_by("-id")  # ids grow with time
-    if status:
-        runs = runs.filter(status=status)
+    exact = {"status": status, "saga": saga, "business_key": key}
+    runs = runs.filter(**{name: value for name, value in exact.items() if value})
+    if since is not None:
+        runs = runs.filter(pk__gte=earliest_run_id(since))
+    if error:
+        tried = StepRecord.objects.filter(run=OuterRef("pk"), error_code=error)
+        runs = runs.filter(Q(failure_code=error) | Exists(tried))
     try:
         edge = UUID(before) if before else None
     except ValueError:
         edge = None
     return runs.filter(pk__lt=edge) if edge is not None else runs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Neighbours:
+    """How many other runs had the error that this one had last."""
+
+    error: str
+    title: str
+    """Of the step or undo that had it."""
+    runs: int
+    since: datetime
+
+
+def neighbours(view: RunView, now: datetime) -> Neighbours | None:
+    """Other runs whose same step, the same way, ended with the same error in the last hour; None without an error.
+
+    Looks at the newest attempts only: a million old ones must not make a page slow.
+    """
+    failed = [
+        (attempt.started_at, step, attempt)
+        for step in view.steps
+        for attempt in (*step.attempts, *step.undo_attempts)
+        if attempt.error_code
+    ]
+    if not failed:
+        return None
+    _, step, last = max(failed, key=lambda one: one[0])
+    newest = StepRecord.objects.order_by("-id").values_list("id", flat=True).first() or 0
+    since = now - NEIGHBOURS_WITHIN
+    found = (
+        StepRecord.objects.filter(id__gt=newest - NEIGHBOURS_AMONG, started_at__gte=since)
+        .filter(step=step.name, direction=last.direction, error_code=last.error_code, run__saga=view.run.saga)
+        .exclude(run=view.run)
+        .aggregate(runs=Count("run", distinct=True))
+    )
+    title = step.title if last.direction == Direction.ACTION.value else step.undo_title
+    return Neighbours(error=last.error_code, title=title, runs=found["runs"], since=since)
 
 
 def counts() -> dict[str, int]:

@@ -6,13 +6,14 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Concatenate, ParamSpec
+from typing import Concatenate, ParamSpec
+from urllib.parse import urlencode
 from uuid import UUID
 
 from django.contrib import messages
 from django.contrib.auth.views import redirect_to_login
 from django.db import connection
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils import timezone
@@ -22,9 +23,11 @@ from django.views.decorators.http import require_GET, require_http_methods
 
 from sagas import charts, queue, selectors, services
 from sagas.exceptions import ActRefused
+from sagas.export import exported
 from sagas.models import SagaRun
 from sagas.overview import ENDS, PERIODS, SAMPLE, causes, outcomes, waiting, work
 from sagas.permissions import actor_of, may
+from sagas.presentation import changes, timeline
 from sagas.selectors import RunView
 from sagas.states import RunStatus
 
@@ -46,6 +49,7 @@ END_WORDS = {
     "needs_attention": "Needs attention",
     "abandoned": "Abandoned",
 }
+FILTERS = ("status", "saga", "key", "error", "since")
 P = ParamSpec("P")
 View = Callable[Concatenate[HttpRequest, P], HttpResponse]
 
@@ -66,19 +70,37 @@ def staff_only(view: View[P]) -> View[P]:
 @require_GET
 @staff_only
 def run_list(request: HttpRequest) -> HttpResponse:
-    """sagas/run_list.html: runs by status, the last changed first."""
-    status = request.GET.get("status", "")
-    runs = selectors.newest_runs(status if status in set(RunStatus) else "", request.GET.get("before", ""))
+    """sagas/run_list.html: runs, newest first, filtered by the address alone."""
+    asked = {name: request.GET.get(name, "").replace("\x00", "").strip()[:200] for name in FILTERS}
+    if asked["status"] not in set(RunStatus):
+        asked["status"] = ""
+    # Errors have no index of their own: without a limit, a rare one would have all of history read.
+    period = PERIODS.get(asked["since"]) or (PERIODS["day"] if asked["error"] else None)
+    runs = selectors.newest_runs(
+        status=asked["status"],
+        saga=asked["saga"],
+        key=asked["key"],
+        error=asked["error"],
+        since=timezone.now() - period.length if period else None,
+        before=request.GET.get("before", ""),
+    )
     page = list(runs[: PAGE + 1])
     views = selectors.views_for(page[:PAGE])
+    kept = {name: value for name, value in asked.items() if value}
     context = {
         "section": "runs",
         "views": [views[run.pk] for run in page[:PAGE]],
         "lines": {run.pk: selectors.step_line(views[run.pk]) for run in page[:PAGE]},
         "counts": selectors.counts(),
-        "words": [(s.value, selectors.STATUS_WORDS[s]) for s in RunStatus],
-        "status": status,
-        "older": page[PAGE - 1].pk if len(page) > PAGE else "",
+        "states": [
+            (status.value, word, "?" + urlencode({**kept, "status": status.value}))
+            for status, word in selectors.STATUS_WORDS.items()
+        ],
+        "every_state": "?" + urlencode({name: value for name, value in kept.items() if name != "status"}),
+        "asked": asked,
+        "is_filtered": bool(kept),
+        "periods": [(one.name, one.words, one is period) for one in PERIODS.values()],
+        "older": "?" + urlencode({**kept, "before": page[PAGE - 1].pk}) if len(page) > PAGE else "",
     }
     return render(request, "sagas/run_list.html", context)
 
@@ -87,16 +109,31 @@ def run_list(request: HttpRequest) -> HttpResponse:
 @require_GET
 @staff_only
 def run_detail(request: HttpRequest, run_id: UUID) -> HttpResponse:
-    """sagas/run_detail.html: one run, its attempts, its events and what may be done."""
-    view = _view(run_id)
+    """sagas/run_detail.html: one run, where its time went, its context, its events and what may be done."""
+    view, now = _view(run_id), timezone.now()
     context = {
         "section": "runs",
         "view": view,
-        "attempts": _attempts(view),
+        "timeline": timeline(view, now),
+        "changes": changes(view),
+        "neighbours": selectors.neighbours(view, now),
         "may": _may(request),
         "back": request.path,
     }
     return render(request, "sagas/run_detail.html", context)
+
+
+@require_GET
+@staff_only
+def run_export(request: HttpRequest, run_id: UUID) -> HttpResponse:
+    """The run and all that is recorded of it, as a JSON file; with `?redact=1` without the values."""
+    try:
+        told = exported(run_id, is_redacted=request.GET.get("redact") == "1")
+    except SagaRun.DoesNotExist:
+        raise Http404 from None
+    response = JsonResponse(told, json_dumps_params={"indent": 2, "ensure_ascii": False})
+    response["Content-Disposition"] = f'attachment; filename="run-{run_id}.json"'
+    return response
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -275,10 +312,3 @@ def _what(view: RunView, step: str, direction: str) -> str:
         if item.name == step:
             return item.undo_title if direction == "compensation" else item.title
     return ""
-
-
-def _attempts(view: RunView) -> list[tuple[str, Any]]:
-    """(step's title, attempt) of the whole run, in the order they began."""
-    found = [(step.title, attempt) for step in view.steps for attempt in step.attempts]
-    found += [(step.undo_title, attempt) for step in view.steps for attempt in step.undo_attempts]
-    return sorted(found, key=lambda pair: pair[1].started_at)

@@ -84,6 +84,17 @@ def countdown(at: datetime) -> SafeString:
     )
 
 
+@register.simple_tag
+def copy(text: object, what: str) -> SafeString:
+    """A button that copies `text`, shown where scripts run; `what` names it for whoever does not see its place."""
+    return format_html(
+        '<button type="button" class="btn tiny copy" data-copy="{0}" hidden>'
+        'Copy<span class="hidden-text"> {1} {0}</span></button>',
+        text,
+        what,
+    )
+
+
 @register.filter
 def pretty_json(value: Any) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True)

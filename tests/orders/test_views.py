@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import uuid
 from datetime import timedelta
 from typing import Any
 
@@ -240,7 +241,8 @@ class TestList:
     def test_an_empty_list_says_why(self, gina: Client) -> None:
         assert "No orders yet." in text_of(gina.get("/orders/"))
         assert "No order fits." in text_of(gina.get("/orders/", {"state": "completed"}))
-        assert "No run is in this state." in text_of(gina.get("/runs/"))
+        assert "No run has begun yet." in text_of(gina.get("/runs/"))
+        assert "No run fits." in text_of(gina.get("/runs/?error=card_declined"))
         assert "Nothing needs you." in text_of(gina.get("/runs/attention/"))
 
     def test_its_live_part_is_the_rows_alone(self, gina: Client) -> None:
@@ -524,6 +526,77 @@ class TestOverview:
 
         assert (response.status_code, response.headers["Location"]) == (302, "/overview/")
         assert told(response) == ["There is no period 'century'. There are: hour, day, week, month."]
+
+
+class TestRuns:
+    def test_filters_are_in_the_address_and_stay_while_one_changes(self, gina: Client) -> None:
+        ended("completed", order_id="ORD-1")
+        ended("compensated", order_id="ORD-2")
+
+        response = gina.get("/runs/?error=address_not_served&saga=order_processing")
+
+        assert re.findall(r'href="/runs/[^"]+">(ORD-\d)</a>', response.content.decode()) == ["ORD-2"]
+        kept = "saga=order_processing&amp;error=address_not_served"
+        assert f'href="?{kept}&amp;status=completed"' in response.content.decode()
+        assert f'href="?{kept}" aria-current="page">All' in response.content.decode()
+        assert '<option value="day" selected>' in response.content.decode()  # a rare error must not have all be read
+        assert "No run fits." in text_of(gina.get("/runs/?error=address_not_served&status=completed"))
+
+    def test_a_page_keeps_the_filters_of_the_one_before(self, gina: Client) -> None:
+        for number in range(51):
+            now = timezone.now()
+            key = f"K-{number}"
+            SagaRun.objects.create(saga="order_processing", version=1, business_key=key, created_at=now, updated_at=now)
+
+        first = gina.get("/runs/?saga=order_processing").content.decode()
+        (older,) = re.findall(r'href="([^"]+)">Older', first)
+        second = gina.get("/runs/" + older.replace("&amp;", "&")).content.decode()
+
+        assert older.startswith("?saga=order_processing&amp;before=")
+        shown = [re.findall(r'href="/runs/[^"]+">(K-\d+)</a>', page) for page in (first, second)]
+        assert [len(page) for page in shown] == [50, 1]
+        assert sorted(shown[0] + shown[1]) == sorted(f"K-{number}" for number in range(51))
+
+    @pytest.mark.parametrize("query", ["status=gone", "since=century", "before=nonsense"])
+    def test_what_is_no_filter_filters_nothing(self, gina: Client, query: str) -> None:
+        make_order()
+
+        assert ">ORD-123</a>" in gina.get(f"/runs/?{query}").content.decode()
+
+    def test_a_run_tells_where_its_time_went_and_who_fared_like_it(self, gina: Client) -> None:
+        order = ended("compensated", order_id="ORD-1")
+        ended("compensated", order_id="ORD-2")
+
+        response = gina.get(f"/runs/{run_of(order).pk}/")
+
+        text = text_of(response)
+        assert "1 other run had address_not_served at “Create shipment” in the last hour" in text
+        assert re.search(r"waited for a worker \d+ ms, worked \d+ ms, waited in between \d+ ms", text)
+        assert (
+            "Process payment was given the input and what reserve_inventory left What “Process payment” added" in text
+        )
+        assert f'data-copy="{run_of(order).pk}"' in response.content.decode()
+
+    def test_its_export_is_a_file(self, gina: Client) -> None:
+        run = run_of(ended("completed", email="ada.only@example.net"))
+
+        whole = gina.get(f"/runs/{run.pk}/export/")
+        redacted = gina.get(f"/runs/{run.pk}/export/?redact=1")
+
+        assert whole.headers["Content-Disposition"] == f'attachment; filename="run-{run.pk}.json"'
+        assert whole.json()["run"]["business_key"] == redacted.json()["run"]["business_key"] == "ORD-123"
+        assert "(left out)" in redacted.content.decode()
+        assert gina.get(f"/runs/{uuid.uuid4()}/export/").status_code == 404
+
+    def test_its_queries_do_not_grow_with_attempts(self, gina: Client) -> None:
+        def queries(order: Order) -> int:
+            with CaptureQueriesContext(connection) as captured:
+                assert gina.get(f"/runs/{run_of(order).pk}/").status_code == 200
+            return len(captured)
+
+        few, many = ended("needs_attention", order_id="ORD-1"), ended("compensated", order_id="ORD-2")
+
+        assert queries(few) == queries(many) <= 12
 
 
 class TestEveryPage:

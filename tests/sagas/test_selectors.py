@@ -9,13 +9,15 @@ import pytest
 from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
-from sagas import Kind, Saga, WaitFor, selectors
-from sagas.models import SagaRun
-from sagas.selectors import RunView, run_view, step_line
-from sagas.services import abandon, cancel, skip
+from sagas import Kind, Saga, StepContext, WaitFor, selectors
+from sagas.export import HIDDEN, exported
+from sagas.models import SagaRun, earliest_run_id
+from sagas.presentation import changes, timeline
+from sagas.selectors import RunView, neighbours, run_view, step_line
+from sagas.services import abandon, cancel, signal, skip
 from sagas.states import RunStatus, StepState, UndoState
 from sagas.testing import Crashed, FrozenClock, crash_at, drive_once, run_to_end
-from tests.sagas.toys import World, away, make_run, make_saga, make_step, make_trip, refuse, registered
+from tests.sagas.toys import SECOND, World, away, make_run, make_saga, make_step, make_trip, refuse, registered
 
 pytestmark = pytest.mark.django_db
 
@@ -220,6 +222,35 @@ class TestLists:
         assert list(selectors.newest_runs(status="completed")) == [done]
         assert list(selectors.newest_runs(status="abandoned")) == []
 
+    def test_by_what_is_asked_for(self, world: World, trip: Saga) -> None:
+        """Each filter alone, and none that finds what another rules out."""
+        world.plan("hold", away)
+        held_up = make_run(trip, key="T-1")
+        assert run_to_end(held_up).status == "completed"
+        world.plan("pay", refuse)
+        refused = make_run(trip, key="T-2")
+        assert run_to_end(refused).status == "compensated"
+        long_ago = timezone.now() - timedelta(days=2)
+        old = SagaRun.objects.create(
+            id=earliest_run_id(long_ago),
+            saga="other",
+            version=1,
+            business_key="T-3",
+            created_at=long_ago,
+            updated_at=long_ago,
+        )
+
+        def found(**asked: Any) -> list[str]:
+            return [run.business_key for run in selectors.newest_runs(**asked)]
+
+        assert found() == ["T-2", "T-1", "T-3"]
+        assert found(saga="trip") == ["T-2", "T-1"]
+        assert found(saga=old.saga) == found(key="T-3") == ["T-3"]
+        assert found(error="away") == ["T-1"]
+        assert found(error="said_no") == ["T-2"]
+        assert found(error="said_no", key="T-1") == found(error="nothing") == []
+        assert found(since=timezone.now() - timedelta(days=1)) == ["T-2", "T-1"]
+
     def test_who_waits_longest_for_a_person_comes_first(self, world: World, trip: Saga) -> None:
         runs = [make_run(trip, key=f"T-{n}") for n in range(2)]
         for run in runs:
@@ -270,3 +301,121 @@ class TestLists:
 
         assert selectors.find_run(saga="trip", business_key="T-1") == again
         assert selectors.find_run(saga="trip", business_key="T-2") is None
+
+
+class TestTimeline:
+    def test_work_is_told_apart_from_the_waits_around_it(self, world: World, trip: Saga) -> None:
+        def slowly(ctx: StepContext) -> Any:
+            clock.advance(3 * SECOND)
+            return away(ctx)
+
+        world.plan("hold", slowly)
+        run = make_run(trip)
+        clock = FrozenClock(run.created_at + 2 * SECOND)
+        drive_once(run, clock=clock)
+        clock.advance(SECOND)
+        drive_once(run, clock=clock)
+
+        told = timeline(run_view(run.pk), clock())
+
+        assert [(one.title, one.attempt.number) for one in told.stretches] == [
+            ("Hold", 1),
+            ("Hold", 2),
+            ("Pay", 1),
+            ("Tell", 1),
+        ]
+        assert (told.queued, told.worked, told.waited) == (2, 3, 1)
+        assert [[bar.look for bar in one.bars] for one in told.stretches] == [
+            ["idle", "fail"],
+            ["idle", "work"],
+            ["work"],
+            ["work"],
+        ]
+        first = told.stretches[0].bars
+        assert [(round(bar.left), round(bar.width)) for bar in first] == [(0, 33), (33, 50)]
+
+    def test_undos_are_drawn_as_undos(self, world: World, trip: Saga) -> None:
+        world.plan("pay", refuse)
+        run = run_to_end(make_run(trip)).run
+
+        told = timeline(run_view(run.pk), timezone.now())
+
+        looks = [(one.title, one.bars[-1].look) for one in told.stretches]
+        assert looks == [("Hold", "work"), ("Pay", "fail"), ("Undo hold", "undo")]
+
+    def test_what_nobody_has_taken_yet_has_waited_all_along(self, trip: Saga) -> None:
+        run = make_run(trip)
+
+        told = timeline(run_view(run.pk), run.created_at + 5 * SECOND)
+
+        assert (told.stretches, told.queued, told.worked, told.waited) == ([], 5, 0, 0)
+
+
+class TestChanges:
+    def test_each_step_was_given_what_those_before_it_left(self, world: World, trip: Saga) -> None:
+        world.plan("tell", away)
+        run = run_to_end(make_run(trip)).run
+
+        assert [(one.title, one.known, one.added) for one in changes(run_view(run.pk))] == [
+            ("Hold", (), {"reference": "hold-1"}),
+            ("Pay", ("hold",), {"reference": "pay-2"}),
+            ("Tell", ("hold", "pay"), {"reference": "tell-3"}),
+        ]
+
+    def test_an_undo_leaves_something_too_and_adds_nothing_to_what_is_known(self, world: World, trip: Saga) -> None:
+        world.plan("tell", refuse)
+        world.plan("pay", refuse)
+        run = run_to_end(make_run(trip)).run
+
+        assert [(one.title, one.known) for one in changes(run_view(run.pk))] == [("Hold", ()), ("Undo hold", ("hold",))]
+
+
+class TestNeighbours:
+    def test_are_the_other_runs_of_the_last_hour_with_the_same_error_at_the_same_step(
+        self, world: World, trip: Saga
+    ) -> None:
+        runs = {}
+        for key, step, hours in (("me", "pay", 0), ("same", "pay", -0.5), ("old", "pay", -2), ("elsewhere", "hold", 0)):
+            world.plan(step, refuse)
+            runs[key] = make_run(trip, key=key)
+            clock = FrozenClock(runs[key].created_at + timedelta(hours=3 + hours))
+            assert run_to_end(runs[key], clock=clock).status == "compensated"
+        run_to_end(make_run(trip, key="fine"))
+
+        found = neighbours(run_view(runs["me"].pk), runs["me"].created_at + timedelta(hours=3))
+
+        assert found is not None
+        assert (found.error, found.title, found.runs) == ("said_no", "Pay", 1)
+
+    def test_of_a_run_without_an_error_there_are_none(self, world: World, trip: Saga) -> None:
+        assert neighbours(run_view(run_to_end(make_run(trip)).run.pk), timezone.now()) is None
+
+
+class TestExport:
+    def test_has_all_that_is_recorded(self, world: World, trip: Saga) -> None:
+        run = run_to_end(make_run(trip)).run
+
+        told = exported(run.pk)
+
+        assert (told["format"], told["run"]["id"], told["run"]["input"]) == (1, run.pk, {"seat": "12A"})
+        assert [(one["step"], one["outcome"], one["result"]) for one in told["attempts"]] == [
+            ("hold", "succeeded", {"reference": "hold-1"}),
+            ("pay", "succeeded", {"reference": "pay-2"}),
+            ("tell", "succeeded", {"reference": "tell-3"}),
+        ]
+        assert [one["kind"] for one in told["events"]] == [event.kind for event in run_view(run.pk).events]
+        assert told["signals"] == []
+
+    def test_redacted_it_has_names_and_no_values(self, world: World) -> None:
+        waits = make_step(world, "wait", kind=Kind.RETRIABLE)
+        with registered(make_saga([waits])):
+            run = make_run(make_saga([waits]), input={"to": {"street": "Geheimer Weg 7"}, "tags": ["a", None]})
+            signal(run_id=run.pk, name="paid", payload={"card": "4242"}, actor="provider:bank")
+            run_to_end(run)
+
+        told = exported(run.pk, is_redacted=True)
+
+        assert told["run"]["input"] == {"to": {"street": HIDDEN}, "tags": [HIDDEN, None]}
+        assert [one["result"] for one in told["attempts"]] == [{"reference": HIDDEN}]
+        assert [one["payload"] for one in told["signals"]] == [{"card": HIDDEN}]
+        assert (told["run"]["business_key"], told["run"]["status"]) == ("T-1", "completed")

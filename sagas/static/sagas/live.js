@@ -13,6 +13,7 @@
     const focusKey = part.contains(focused) ? focused.closest("[id]")?.id : null;
     const fresh = new DOMParser().parseFromString(html, "text/html");
     part.replaceChildren(...fresh.body.childNodes);
+    if (navigator.clipboard) offerCopies(part);
     for (const id of open) document.getElementById(id)?.setAttribute("open", "");
     if (focusKey) {
       const again = document.getElementById(focusKey);
@@ -101,6 +102,20 @@
     form.addEventListener("input", total);
     total();
   }
+
+  // One listener for all: parts of the page are exchanged, and their buttons with them.
+  function offerCopies(part) { for (const b of part.querySelectorAll("[data-copy]")) b.hidden = false; }
+  document.addEventListener("click", async (event) => {
+    const button = event.target.closest("[data-copy]");
+    if (!button) return;
+    try {
+      await navigator.clipboard.writeText(button.dataset.copy);
+      announce(`Copied ${button.dataset.copy}`);
+    } catch {
+      announce("This browser does not let the page copy.");
+    }
+  });
+  if (navigator.clipboard) offerCopies(document);
 
   for (const part of document.querySelectorAll("[data-live]")) watch(part);
   for (const form of document.querySelectorAll("form[data-lines]")) lines(form);
