@@ -143,6 +143,7 @@ SAGA_MAX_CLAIMS = env_int("SAGA_MAX_CLAIMS", 5, least=1)  # claims without progr
 SAGA_STOP_FLAG = env_text("SAGA_STOP_FLAG", "")  # sagaworker sets it for its cluster: a file that ends drives
 SAGA_MAY_ACT = "orders.roles.can"  # (user, act) -> bool: who may help a run on; the engine knows no roles of its own
 SAGA_SUBJECT_PAGES = {"order_processing": "order_detail"}  # the page of what a run was started for, by its business key
+SAGA_AMOUNTS_AT_RISK = {"order_processing": "orders.selectors.amounts_held"}  # by business key and currency
 
 # The shop -----------------------------------------------------------------------------------------
 

@@ -16,6 +16,8 @@ class Act(StrEnum):
     SEE_RUNS = "see_runs"
     CANCEL = "cancel"
     RETRY = "retry"
+    ASSIGN = "assign"
+    BULK = "bulk"
     SKIP = "skip"
     RESOLVE = "resolve"
     ABANDON = "abandon"
@@ -23,7 +25,7 @@ class Act(StrEnum):
     STOCK = "stock"
 
 
-AGENT_ACTS = frozenset({Act.SEE_RUNS, Act.CANCEL, Act.RETRY})
+AGENT_ACTS = frozenset({Act.SEE_RUNS, Act.CANCEL, Act.RETRY, Act.ASSIGN})
 SUPERVISOR_ACTS = frozenset(Act)
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from django.db.models import Q, QuerySet
+from django.db.models import F, Q, QuerySet
 
 from orders.models import (
     Order,
@@ -20,6 +20,7 @@ from orders.models import (
     SentMessage,
     Shipment,
 )
+from orders.money import quantize
 from orders.roles import is_agent
 from sagas import Direction, step_key
 from sagas.selectors import RunView, SagaRun, run_view, step_line, views_for
@@ -145,6 +146,13 @@ def view_of(order: Order, *, is_new: bool = False) -> OrderView:
         ),
         run=run,
     )
+
+
+def amounts_held(order_ids: Sequence[str]) -> dict[str, dict[str, Decimal]]:
+    """By order number and currency, what was paid and did not go back; orders of which we hold nothing are left out."""
+    rows = Payment.objects.filter(order__order_id__in=order_ids, charged__gt=F("refunded"))
+    found = rows.values_list("order__order_id", "currency", "charged", "refunded")
+    return {number: {currency: quantize(charged - back, currency)} for number, currency, charged, back in found}
 
 
 def order_rows(orders: Iterable[Order]) -> list[OrderRow]:

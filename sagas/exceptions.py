@@ -4,6 +4,7 @@ SagaError
 ├── DefinitionError            the saga was built wrongly: mend the definition
 ├── UnknownSaga                no definition is registered under that name and version
 ├── ActRefused                 a person asked for something that the run's state does not allow
+├── InvalidOperation           an act on many runs was asked for wrongly
 ├── DuplicateRun               the business key already has a live run with another input
 └── StepError                  raised by actions and compensations: how an attempt ended
     ├── StepRefused            a business no: never retried, what was done is undone
@@ -58,6 +59,14 @@ class ActRefused(SagaError):
         self.possible = tuple(possible)
         instead = f" Possible now: {', '.join(possible)}." if possible else " Nothing can be done to it now."
         super().__init__(f"Cannot {act} while {state.replace('_', ' ')}: {reason}.{instead}")
+
+
+class InvalidOperation(SagaError, ValueError):
+    """An act on many runs was asked for wrongly; nothing was stored. `field` is what is wrong."""
+
+    def __init__(self, field: str, message: str) -> None:
+        self.field = field
+        super().__init__(message)
 
 
 class StepError(SagaError):

@@ -10,7 +10,7 @@ from datetime import datetime
 from django.db import models
 from django.db.models import F, Q
 
-from sagas.states import LIVE, Direction, Outcome, RunStatus
+from sagas.states import LIVE, BulkState, Direction, ItemState, Outcome, RunStatus
 
 RUN_STATUSES = [(status.value, status.value.replace("_", " ")) for status in RunStatus]
 DIRECTIONS = [(direction.value, direction.value) for direction in Direction]
@@ -192,6 +192,91 @@ class Signal(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class Assignment(models.Model):
+    """Who looks after a run that waits for a person, and until when it may rest. The run's own columns are its
+    workers'."""
+
+    run = models.OneToOneField(SagaRun, on_delete=models.PROTECT, primary_key=True, related_name="assignment")
+    owner = models.CharField(max_length=150, blank=True, default="")
+    """As the history names people: user:ada."""
+    snoozed_until = models.DateTimeField(null=True, blank=True)
+    snoozed_since = models.DateTimeField(null=True, blank=True)
+    """When the wait began that was put off: coming back to need a person, a run is not put off any more."""
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(snoozed_until__isnull=True, snoozed_since__isnull=True)
+                | Q(snoozed_until__isnull=False, snoozed_since__isnull=False),
+                name="sagas_assignment_put_off_in_a_wait",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.owner or 'nobody'} looks after {self.run_id}"
+
+
+class BulkOperation(models.Model):
+    """One act on many runs. Goes on in the background, run by run, through crashes and restarts."""
+
+    id = models.UUIDField(primary_key=True, default=new_run_id, editable=False)
+    act = models.CharField(max_length=20)
+    reason = models.TextField(blank=True, default="")
+    actor = models.CharField(max_length=150)
+    about = models.CharField(max_length=300)
+    """Which runs were meant, in words."""
+    per_second = models.PositiveIntegerField(default=20)
+    state = models.CharField(max_length=10, choices=[(s.value, s.value) for s in BulkState], default=BulkState.OPEN)
+    lease_until = models.DateTimeField(null=True, blank=True)
+    """Somebody is at it until then."""
+    created_at = models.DateTimeField()
+    ended_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(state__in=[state.value for state in BulkState]), name="sagas_bulk_state_known"
+            ),
+            models.CheckConstraint(
+                condition=Q(state=BulkState.OPEN.value, ended_at__isnull=True)
+                | (~Q(state=BulkState.OPEN.value) & Q(ended_at__isnull=False)),
+                name="sagas_bulk_open_or_ended",
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["id"], condition=Q(state=BulkState.OPEN.value), name="sagas_bulk_open"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.act} {self.about} ({self.state})"
+
+
+class BulkItem(models.Model):
+    """One run of a bulk operation, and what came of the act on it."""
+
+    operation = models.ForeignKey(BulkOperation, on_delete=models.PROTECT, related_name="items", db_index=False)
+    run = models.ForeignKey(SagaRun, on_delete=models.PROTECT, related_name="+", db_index=False)
+    step = models.CharField(max_length=100, blank=True, default="")
+    """Empty: whatever of the run the act fits."""
+    direction = models.CharField(max_length=12, blank=True, default="")
+    state = models.CharField(
+        max_length=10, choices=[(s.value, s.value) for s in ItemState], default=ItemState.PENDING.value
+    )
+    note = models.TextField(blank=True, default="")
+    done_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["operation", "run"], name="sagas_bulk_item_once"),
+            models.CheckConstraint(
+                condition=Q(state__in=[state.value for state in ItemState]), name="sagas_bulk_item_state_known"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.run_id}: {self.state}"
 
 
 class Barrier(models.Model):

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from decimal import Decimal
 
 from sagas.selectors import AttemptView, RunView, StepView
-from sagas.states import DONE, Direction, Outcome, RunStatus, StepState, UndoState
+from sagas.states import DONE, Direction, ItemState, Outcome, RunStatus, StepState, UndoState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +59,12 @@ OUTCOME_BADGES = {
     Outcome.SKIPPED.value: Badge(word="Skipped", look="none"),
     Outcome.RESOLVED.value: Badge(word="Settled by hand", look="done"),
 }
+ITEM_BADGES = {
+    ItemState.PENDING: Badge(word="Pending", look="none"),
+    ItemState.DONE: Badge(word="Done", look="done"),
+    ItemState.REFUSED: Badge(word="Refused", look="failed"),
+    ItemState.FAILED: Badge(word="Failed", look="care"),
+}
 EVENT_WORDS = {
     "started": "Started",
     "turned_back": "Turned back",
@@ -70,6 +77,10 @@ EVENT_WORDS = {
     "resolved": "Settled by hand",
     "abandoned": "Given up",
     "signal": "Signal",
+    "assigned": "Taken on",
+    "released": "Given back",
+    "snoozed": "Put off",
+    "woken": "No longer put off",
 }
 
 
@@ -275,6 +286,11 @@ def _facts(result: object) -> list[tuple[str, str]]:
                 if isinstance(item, dict):
                     facts.append((str(item.get("sku", name)), " ".join(str(v) for k, v in item.items() if k != "sku")))
     return facts
+
+
+def amount_text(amount: Decimal, currency: str) -> str:
+    """As people read it: "1,240.00 EUR"."""
+    return f"{amount:,} {currency}"
 
 
 def seconds_text(seconds: float) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from asgiref.sync import async_to_sync
 from django.conf import settings
 from django.db import transaction
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 from django_q.brokers import Broker, get_broker
 from django_q.conf import Conf
@@ -19,13 +20,15 @@ from django_q.tasks import async_task
 
 from sagas import journal
 from sagas.driver import Driver, Limits
-from sagas.models import StepRecord
+from sagas.models import BulkOperation, StepRecord
+from sagas.states import BulkState
 from sagas.threads import threads
 
 log = logging.getLogger(__name__)
 
 DRIVE = "sagas.queue.drive"
 SWEEP = "sagas.queue.sweep"
+OPERATE = "sagas.operations.work_off"
 STOP_FLAG = "SAGA_STOP_FLAG"
 """The setting that names a file; once it is there, drives finish what is under way and end."""
 LAST_SECONDS = 5
@@ -38,18 +41,18 @@ def rings_in_transaction() -> bool:
     return bool(Conf.ORM) and Conf.ORM == "default"
 
 
-def wake() -> None:
+def wake(what: str = DRIVE) -> None:
     """Ring: with the caller's transaction on the ORM broker, after its commit on any other."""
     if rings_in_transaction():
-        _ring()
+        _ring(what)
     else:
-        transaction.on_commit(_ring_safely)
+        transaction.on_commit(partial(_ring_safely, what))
 
 
-def _ring() -> None:
+def _ring(what: str) -> None:
     # A broker made anew opens its connection anew, which took longer than all the rest of placing a run.
     broker = None if Conf.ORM else _broker()
-    async_task(DRIVE, group="saga", save=False, ack_failure=True, broker=broker)
+    async_task(what, group="saga", save=False, ack_failure=True, broker=broker)
 
 
 @cache
@@ -57,10 +60,10 @@ def _broker() -> Broker:
     return get_broker()
 
 
-def _ring_safely() -> None:
+def _ring_safely(what: str = DRIVE) -> None:
     """The order is stored: a broker that is away must not fail it. The sweep finds what nobody was told of."""
     try:
-        _ring()
+        _ring(what)
     except Exception:
         log.exception("The queue took no wake-up; the run waits for the next sweep.")
 
@@ -87,10 +90,18 @@ def sweep() -> int:
     waiting = journal.due(timezone.now()).count()
     if waiting and not bell_is_ringing():
         _ring_safely()
+    if waiting_operations().exists() and not bell_is_ringing(OPERATE):
+        _ring_safely(OPERATE)
     return waiting
 
 
-def bell_is_ringing() -> bool:
+def waiting_operations() -> QuerySet[BulkOperation]:
+    """Acts on many runs that are open and in nobody's hands."""
+    free = Q(lease_until__isnull=True) | Q(lease_until__lt=timezone.now())
+    return BulkOperation.objects.filter(free, state=BulkState.OPEN.value)
+
+
+def bell_is_ringing(what: str = DRIVE) -> bool:
     """Whether a wake-up lies in the queue, free to be taken: one is enough.
 
     One that is taken and not acknowledged does not count: whoever took it may be dead, and the broker shows it again
@@ -104,7 +115,7 @@ def bell_is_ringing() -> bool:
             log.exception("The queue does not say how much lies in it.")
             return True
     newest = OrmQ.objects.filter(lock__lte=timezone.now()).order_by("-id")[:MANY]
-    return any(waiting.task.get("func") == DRIVE for waiting in newest)
+    return any(waiting.task.get("func") == what for waiting in newest)
 
 
 def is_told_to_stop() -> bool:

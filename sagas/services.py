@@ -14,16 +14,18 @@ from django.utils import timezone
 
 from sagas import journal, registry
 from sagas.acts import cancel_refusal, in_hand, possible_acts, results_of
+from sagas.attention import waits_since
 from sagas.decide import Stand, progress, undo_order
 from sagas.definition import Kind, Saga
 from sagas.driver import Driver
 from sagas.exceptions import ActRefused, DefinitionError, DuplicateRun
 from sagas.journal import Held
-from sagas.models import RunEvent, SagaRun, Signal
+from sagas.models import Assignment, RunEvent, SagaRun, Signal
 from sagas.queue import wake
 from sagas.states import ENDED, LIVE, Direction, Outcome, RunStatus
 
 LONGEST_REASON = 500
+LONGEST_REST = timedelta(days=30)
 
 
 @transaction.atomic
@@ -180,6 +182,45 @@ def left_undone(held: Held, now: datetime) -> list[str]:
 
 
 @transaction.atomic
+def assign(*, run_id: UUID | str, owner: str, actor: str) -> Assignment:
+    """Say who looks after a run that waits for a person; an empty `owner` gives it back to everybody. Twice is once."""
+    held = _hold(run_id)
+    assignment, _ = Assignment.objects.get_or_create(run=held.run)
+    if assignment.owner == owner:
+        return assignment
+    if owner:
+        _check_waits("assign", held)
+    assignment.owner = owner
+    assignment.save(update_fields=["owner"])
+    event = _event("assigned" if owner else "released", actor, "", timezone.now())
+    event.run, event.data = held.run, {"owner": owner}
+    event.save()
+    return assignment
+
+
+@transaction.atomic
+def snooze(*, run_id: UUID | str, until: datetime | None, actor: str) -> Assignment:
+    """Let a run that waits for a person rest until then; None wakes it. It goes on resting only as long as it waits."""
+    held = _hold(run_id)
+    assignment, _ = Assignment.objects.get_or_create(run=held.run)
+    now = timezone.now()
+    if assignment.snoozed_until == until:
+        return assignment
+    if until is not None:
+        _check_waits("snooze", held)
+        if not now < until <= now + LONGEST_REST:
+            why = f"{until:%Y-%m-%d %H:%M} is not within the next {LONGEST_REST.days} days"
+            raise _refused("snooze", held, why)
+    since = waits_since([held.run.pk]).get(held.run.pk, held.run.created_at)
+    assignment.snoozed_until, assignment.snoozed_since = until, since if until is not None else None
+    assignment.save(update_fields=["snoozed_until", "snoozed_since"])
+    event = _event("snoozed" if until is not None else "woken", actor, "", now)
+    event.run, event.data = held.run, {"until": until.isoformat() if until is not None else ""}
+    event.save()
+    return assignment
+
+
+@transaction.atomic
 def signal(*, run_id: UUID | str, name: str, payload: Mapping[str, Any], actor: str = "engine") -> bool:
     """Tell a run what happened outside. Early is kept, twice is heard once: False if it was heard before."""
     held = _hold(run_id)
@@ -253,6 +294,11 @@ def _back_to_work(held: Held) -> dict[str, Any]:
         return {}
     back = RunStatus.COMPENSATING if held.run.turned_back_at is not None else RunStatus.RUNNING
     return {"status": back.value, "attention_reason": ""}
+
+
+def _check_waits(act: str, held: Held) -> None:
+    if held.run.status != RunStatus.NEEDS_ATTENTION.value:
+        raise _refused(act, held, "only a run that waits for a person is looked after or put off")
 
 
 def _check_reason(act: str, held: Held, reason: str) -> None:

@@ -119,3 +119,20 @@ class UndoState(StrEnum):
     UNDONE = "undone"
     SKIPPED = "skipped"
     FAILED = "failed"
+
+
+class BulkState(StrEnum):
+    """Where an act on many runs stands."""
+
+    OPEN = "open"
+    STOPPED = "stopped"  # by a person, with runs left; may be resumed
+    ENDED = "ended"
+
+
+class ItemState(StrEnum):
+    """What came of such an act on one run."""
+
+    PENDING = "pending"
+    DONE = "done"
+    REFUSED = "refused"  # the run's state did not allow it
+    FAILED = "failed"  # something broke; nothing was changed

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Concatenate, ParamSpec
 from urllib.parse import urlencode
@@ -14,6 +12,7 @@ from django.contrib import messages
 from django.contrib.auth.views import redirect_to_login
 from django.db import connection
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils import timezone
@@ -42,6 +41,7 @@ ACTS = {
     "abandon": "Give up",
     "cancel": "Cancel",
 }
+MAY = (*ACTS, "assign", "bulk")
 END_WORDS = {
     "completed": "Completed",
     "compensated": "Undone",
@@ -51,13 +51,13 @@ END_WORDS = {
 }
 FILTERS = ("status", "saga", "key", "error", "since")
 P = ParamSpec("P")
-View = Callable[Concatenate[HttpRequest, P], HttpResponse]
+View = Callable[Concatenate[HttpRequest, P], HttpResponseBase]
 
 
 def staff_only(view: View[P]) -> View[P]:
     """For whoever may look at runs; to others there is nothing here."""
 
-    def checked(request: HttpRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponse:
+    def checked(request: HttpRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
         if not request.user.is_authenticated:
             return redirect_to_login(request.get_full_path())
         if not may(request, "see_runs"):
@@ -117,7 +117,7 @@ def run_detail(request: HttpRequest, run_id: UUID) -> HttpResponse:
         "timeline": timeline(view, now),
         "changes": changes(view),
         "neighbours": selectors.neighbours(view, now),
-        "may": _may(request),
+        "may": acts_of(request),
         "back": request.path,
     }
     return render(request, "sagas/run_detail.html", context)
@@ -134,36 +134,6 @@ def run_export(request: HttpRequest, run_id: UUID) -> HttpResponse:
     response = JsonResponse(told, json_dumps_params={"indent": 2, "ensure_ascii": False})
     response["Content-Disposition"] = f'attachment; filename="run-{run_id}.json"'
     return response
-
-
-@dataclass(frozen=True, kw_only=True)
-class Group:
-    """Runs that wait for a person for the same cause."""
-
-    cause: str
-    views: list[RunView]
-    since: datetime
-
-
-@require_GET
-@staff_only
-def run_attention(request: HttpRequest) -> HttpResponse:
-    """sagas/run_attention.html: what waits for a person, by cause, the longest waiting first."""
-    runs = list(selectors.runs_needing_attention()[:200])
-    views = selectors.views_for(runs)
-    by_cause: dict[str, list[RunView]] = defaultdict(list)
-    for run in runs:
-        by_cause[run.attention_reason].append(views[run.pk])
-    groups = [Group(cause=cause, views=found, since=found[0].run.updated_at) for cause, found in by_cause.items()]
-    context = {
-        "section": "attention",
-        "groups": groups,
-        "count": len(runs),
-        "oldest": runs[0].updated_at if runs else None,
-        "may": _may(request),
-        "now": timezone.now(),
-    }
-    return render(request, "sagas/run_attention.html", context)
 
 
 @never_cache
@@ -209,7 +179,7 @@ def run_act(request: HttpRequest, run_id: UUID, act: str) -> HttpResponse:
     view = _view(run_id)
     given = request.POST if request.method == "POST" else request.GET
     step, direction = given.get("step", "")[:100], given.get("direction", "action")
-    back = _back(request, given.get("next", ""), run_id)
+    back = safe_back(request, run_id)
     if request.method == "POST":
         try:
             _do(act, run_id, step, direction, request)
@@ -295,12 +265,14 @@ def _view(run_id: UUID) -> RunView:
         raise Http404 from None
 
 
-def _may(request: HttpRequest) -> frozenset[str]:
-    return frozenset(act for act in ACTS if may(request, act))
+def acts_of(request: HttpRequest) -> frozenset[str]:
+    """What whoever asks may do to runs."""
+    return frozenset(act for act in MAY if may(request, act))
 
 
-def _back(request: HttpRequest, wanted: str, run_id: UUID) -> str:
-    """Where the person came from, if that is on this site."""
+def safe_back(request: HttpRequest, run_id: UUID) -> str:
+    """Where the person came from, if that is on this site; else the run's page."""
+    wanted = (request.POST if request.method == "POST" else request.GET).get("next", "")
     safe = url_has_allowed_host_and_scheme(
         wanted, allowed_hosts={request.get_host()}, require_https=request.is_secure()
     )

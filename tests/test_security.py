@@ -25,7 +25,8 @@ from pytest_django import Settings
 
 from orders.api_keys import create_key
 from orders.models import Order, Scope
-from sagas.models import SagaRun, StepRecord
+from sagas.models import BulkOperation, SagaRun, StepRecord
+from sagas.operations import Target, begin
 from tests.factories import make_order, make_shop, make_user
 from tests.orders.pages import ended, visitor
 from tests.processes import Site, wait_for
@@ -81,7 +82,7 @@ def routes(resolver: Any = None, prefix: str = "") -> Iterator[str]:
 
 def addresses(run: SagaRun) -> list[str]:
     """Each route as an address of Ada's order."""
-    samples = {**SAMPLES, "run_id": str(run.pk)}
+    samples = {**SAMPLES, "run_id": str(run.pk), "operation_id": str(BulkOperation.objects.get().pk), "act": "stop"}
     found = []
     for route in routes():
         if route.startswith("^api"):
@@ -115,7 +116,11 @@ def adas() -> Order:
 
 @pytest.fixture
 def run(adas: Order) -> SagaRun:
-    return SagaRun.objects.get(business_key=adas.order_id)
+    """Hers, with an act on many under way of which it is one."""
+    run = SagaRun.objects.get(business_key=adas.order_id)
+    target = Target(run_id=run.pk, step="process_payment", direction="compensation")
+    begin(act="retry", targets=[target], about="one", actor="user:sam", reason="because")
+    return run
 
 
 # What would be right, were the sender.
@@ -253,6 +258,7 @@ LISTS = (
     "/orders/",
     "/runs/",
     "/runs/attention/",
+    "/runs/bulk/",
     "/health/",
     "/admin/orders/order/",
     "/admin/sagas/sagarun/",

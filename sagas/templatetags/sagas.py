@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 from django import template
@@ -13,8 +14,17 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from sagas.models import RunEvent
-from sagas.presentation import EVENT_WORDS, OUTCOME_BADGES, RUN_LOOKS, Badge, ladder, run_badge, seconds_text
-from sagas.selectors import AttemptView, RunView
+from sagas.presentation import (
+    EVENT_WORDS,
+    OUTCOME_BADGES,
+    RUN_LOOKS,
+    Badge,
+    amount_text,
+    ladder,
+    run_badge,
+    seconds_text,
+)
+from sagas.selectors import STATUS_WORDS, AttemptView, RunView
 from sagas.states import RunStatus
 
 register = template.Library()
@@ -38,6 +48,12 @@ def status_badge(status: str, word: str) -> dict[str, Any]:
     return {"badge": Badge(word=word, look=RUN_LOOKS[RunStatus(status)])}
 
 
+@register.inclusion_tag("sagas/_status.html")
+def run_state(status: str) -> dict[str, Any]:
+    """A run's state by its stored name, in its usual word: sagas/_status.html."""
+    return {"badge": Badge(word=STATUS_WORDS[RunStatus(status)], look=RUN_LOOKS[RunStatus(status)])}
+
+
 @register.inclusion_tag("sagas/_timeline.html", takes_context=True)
 def saga_timeline(context: Mapping[str, Any], view: RunView) -> dict[str, Any]:
     """The steps of a run beside their undos: sagas/_timeline.html."""
@@ -58,6 +74,8 @@ def outcome_badge(attempt: AttemptView) -> Badge:
 def event_words(event: RunEvent) -> str:
     """What happened, in words."""
     words = EVENT_WORDS.get(event.kind, event.kind.replace("_", " ").capitalize())
+    if event.kind == "snoozed":
+        words += f" until {event.data['until'][:16].replace('T', ' ')} UTC"
     if event.step and not event.reason:
         what = "the undo of " if event.direction == "compensation" else ""
         words += f": {what}{event.step.replace('_', ' ')}"
@@ -93,6 +111,12 @@ def copy(text: object, what: str) -> SafeString:
         text,
         what,
     )
+
+
+@register.filter
+def amounts(of: Mapping[str, Decimal]) -> str:
+    """Money by currency, as people read it: "60.00 EUR, 12.50 USD"; none is a dash."""
+    return ", ".join(amount_text(amount, currency) for currency, amount in of.items()) or "–"
 
 
 @register.filter

@@ -13,6 +13,7 @@ from playwright.sync_api import Browser, Page, expect
 from orders.demo import BY_NAME, LOGINS, order_fields
 from orders.models import Order, User
 from orders.services import place_order
+from sagas.operations import Target, begin
 from sagas.selectors import SagaRun
 from tests.processes import Site, wait_for
 
@@ -277,6 +278,8 @@ def pages(shop: Site) -> dict[str, str]:
     await_end("ORD-2", "needs_attention")
     run = SagaRun.objects.get(business_key="ORD-2").pk
     undo = "step=process_payment&direction=compensation"
+    cause = f"saga=order_processing&error=unavailable&provider=sandbox+gateway&{undo}"
+    taken = begin(act="assign", targets=[Target(run_id=run)], about="one", actor="user:supervisor", reason="mine")
     return {
         "list": "/orders/",
         "empty list": "/orders/?state=undone",
@@ -289,6 +292,9 @@ def pages(shop: Site) -> dict[str, str]:
         "runs": "/runs/",
         "run": f"/runs/{run}/",
         "needs attention": "/runs/attention/",
+        "many, before": f"/runs/bulk/new/?act=retry&{cause}",
+        "many, after": f"/runs/bulk/{taken.pk}/",
+        "acts on many": "/runs/bulk/",
         "retry": f"/runs/{run}/retry/?{undo}",
         "settle by hand": f"/runs/{run}/resolve/?{undo}",
         "overview": "/overview/",

@@ -354,7 +354,7 @@ class TestHelpingARunOn:
         words = text_of(gina.get("/runs/attention/"))
 
         assert "2 runs" in words
-        assert words.count("Retry refund payment") == 2
+        assert words.count("Retry refund payment of ORD-") == 2
         assert "ORD-3" not in words
         assert "Needs attention 2" in words
 

@@ -1,0 +1,207 @@
+"""The inbox's pages, as agents and supervisors use them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from html import unescape
+from typing import Any
+from urllib.parse import parse_qsl
+
+import pytest
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+
+from orders.models import Order
+from sagas.models import Assignment, BulkItem, BulkOperation
+from sagas.operations import work_off
+from sagas.testing import run_to_end
+from tests.factories import make_shop
+from tests.orders.pages import INLINE, ended, run_of, text_of, told, visitor
+
+pytestmark = pytest.mark.django_db
+
+REASON = "The bank is back."
+LINE: dict[str, Any] = {"items": [{"sku": "ITEM-001", "quantity": 1}], "total_amount": None}
+
+
+@pytest.fixture(autouse=True)
+def _shop() -> None:
+    make_shop()
+
+
+@pytest.fixture
+def gina() -> Client:
+    return visitor("gina", "agent")
+
+
+@pytest.fixture
+def sam() -> Client:
+    return visitor("sam", "supervisor")
+
+
+def stuck(number: int) -> Order:
+    return ended("needs_attention", order_id=f"ORD-{number}", **LINE)
+
+
+def cause_of(client: Client) -> dict[str, str]:
+    """What the page's own link to a bulk retry carries."""
+    page = client.get("/runs/attention/").content.decode()
+    (query,) = re.findall(r'href="/runs/bulk/new/\?act=retry&amp;([^"]+)"', page)
+    return dict(parse_qsl(unescape(query), keep_blank_values=True))
+
+
+def ask(client: Client, count: int, **changes: str) -> Any:
+    fields = {"act": "retry", "reason": REASON, "seen": str(count), **cause_of(client), **changes}
+    return client.post("/runs/bulk/new/", fields)
+
+
+class TestInbox:
+    def test_a_group_says_what_it_is_what_hangs_on_it_and_what_helps(self, gina: Client) -> None:
+        stuck(1)
+        stuck(2)
+
+        words = text_of(gina.get("/runs/attention/"))
+
+        assert "2 runs" in words
+        assert "60.00 EUR paid by customers and not settled" in words
+        assert "What helps: " in words
+        assert "Looked after by" in words
+        assert "nobody" in words
+
+    def test_one_takes_a_run_on_and_gives_it_back(self, gina: Client) -> None:
+        order = stuck(1)
+        address = f"/runs/{order.run_id}/assign/"
+
+        taken = gina.post(address, {"owner": "me", "next": "/runs/attention/?mine=1"})
+
+        assert taken.headers["Location"] == "/runs/attention/?mine=1"
+        assert told(taken) == ["You look after it now."]
+        assert "ORD-1" in text_of(gina.get("/runs/attention/?mine=1"))
+        assert "Taken on" in text_of(gina.get(f"/runs/{order.run_id}/"))
+        gina.post(address, {"owner": ""})
+        assert "Nothing of yours waits." in text_of(gina.get("/runs/attention/?mine=1"))
+
+    def test_what_is_put_off_is_folded_away_and_can_be_had_back(self, gina: Client) -> None:
+        order = stuck(1)
+        address = f"/runs/{order.run_id}/snooze/"
+
+        assert told(gina.post(address, {"rest": "1h"})) == ["Put off for an hour."]
+
+        words = text_of(gina.get("/runs/attention/"))
+        assert "Nothing needs you. 1 put off for now: show them ." in words
+        assert "ORD-1" in text_of(gina.get("/runs/attention/?resting=1"))
+        assert "Put off until" in text_of(gina.get(f"/runs/{order.run_id}/"))
+        assert told(gina.post(address, {"rest": ""})) == ["It is no longer put off."]
+        assert "ORD-1" in text_of(gina.get("/runs/attention/"))
+
+    @pytest.mark.parametrize("rest", ["for ever", "\0", "2h"])
+    def test_there_are_three_rests(self, gina: Client, rest: str) -> None:
+        order = stuck(1)
+
+        assert gina.post(f"/runs/{order.run_id}/snooze/", {"rest": rest}).status_code == 404
+        assert not Assignment.objects.exists()
+
+    def test_what_went_on_meanwhile_says_so(self, gina: Client) -> None:
+        order = ended("completed")
+
+        response = gina.post(f"/runs/{order.run_id}/assign/", {"owner": "me"})
+
+        assert "only a run that waits for a person" in told(response)[0]
+        assert not Assignment.objects.exists()
+
+
+class TestManyAtOnce:
+    def test_retried_with_preview_and_result(self, sam: Client) -> None:
+        orders = [stuck(number) for number in (1, 2)]
+
+        preview = text_of(sam.get("/runs/bulk/new/", {"act": "retry", **cause_of(sam)}))
+        response = ask(sam, 2)
+
+        assert "Retry “Refund payment” of 2 runs" in preview
+        assert "60.00 EUR hang on them." in preview
+        operation = BulkOperation.objects.get()
+        assert response.headers["Location"] == f"/runs/bulk/{operation.pk}/"
+        assert "2 of 2 still to come." in text_of(sam.get(f"/runs/bulk/{operation.pk}/"))
+        assert work_off() == 2
+        for order in orders:
+            run_to_end(run_of(order))
+        page = text_of(sam.get(f"/runs/bulk/{operation.pk}/"))
+        assert "All 2 were taken." in page
+        assert "ORD-1 Done is tried again" in page
+        assert page.count("Undone") + page.count("Needs attention") >= 2  # the run's state now, not that it was asked
+        assert [e.reason for e in run_of(orders[0]).events.filter(kind="retry_requested")] == [REASON]
+        assert "Retry: 2 that wait at “Refund payment”" in text_of(sam.get("/runs/bulk/"))
+
+    def test_its_results_as_a_file(self, sam: Client) -> None:
+        stuck(1)
+        ask(sam, 1)
+        work_off()
+        operation = BulkOperation.objects.get()
+
+        response: Any = sam.get(f"/runs/bulk/{operation.pk}/items.csv")
+
+        rows = list(csv.reader(io.StringIO(b"".join(response.streaming_content).decode())))
+        assert rows[0] == ["run", "key", "result", "note", "done at", "run is now"]
+        assert [(row[1], row[2], row[3], row[5]) for row in rows[1:]] == [
+            ("ORD-1", "done", "is tried again", "compensating")
+        ]
+
+    def test_it_is_asked_again_if_others_wait_by_now(self, sam: Client) -> None:
+        stuck(1)
+        fields = {"act": "retry", "reason": REASON, "seen": "1", **cause_of(sam)}
+        stuck(2)
+
+        response = sam.post("/runs/bulk/new/", fields)
+
+        assert response.status_code == 400
+        assert "Other runs wait now than when you were asked." in text_of(response)
+        assert 'name="seen" value="2"' in response.content.decode()
+        assert not BulkOperation.objects.exists()
+
+    def test_it_wants_a_reason(self, sam: Client) -> None:
+        stuck(1)
+
+        response = ask(sam, 1, reason=" ")
+
+        assert response.status_code == 400
+        assert "A reason is needed" in text_of(response)
+        assert not BulkItem.objects.exists()
+
+    def test_stopped_and_resumed(self, sam: Client) -> None:
+        stuck(1)
+        ask(sam, 1)
+        address = f"/runs/bulk/{BulkOperation.objects.get().pk}/"
+
+        assert sam.post(f"{address}stop/").status_code == 302
+        assert "Stopped with 1 of 1 left as they were." in text_of(sam.get(address))
+        assert work_off() == 0
+        sam.post(f"{address}resume/")
+
+        assert work_off() == 1
+
+    def test_agents_look_and_do_not_act_on_many(self, sam: Client, gina: Client) -> None:
+        stuck(1)
+        fields = {"act": "retry", "reason": REASON, "seen": "1", **cause_of(sam)}
+        ask(sam, 1)
+        operation = BulkOperation.objects.get()
+
+        assert "Retry all" not in text_of(gina.get("/runs/attention/"))
+        assert gina.get("/runs/bulk/new/", fields).status_code == 404
+        assert gina.post("/runs/bulk/new/", fields).status_code == 404
+        assert gina.post(f"/runs/bulk/{operation.pk}/stop/").status_code == 404
+        assert gina.get(f"/runs/bulk/{operation.pk}/").status_code == 200
+        assert BulkOperation.objects.get().state == "open"
+
+    def test_its_pages_hold_to_the_policy_and_to_few_queries(self, sam: Client) -> None:
+        stuck(1)
+        ask(sam, 1)
+        addresses = [f"/runs/bulk/{BulkOperation.objects.get().pk}/", "/runs/bulk/", "/runs/bulk/new/?act=retry"]
+
+        for address in addresses:
+            with CaptureQueriesContext(connection) as captured:
+                response = sam.get(address)
+            assert (address, response.status_code, INLINE.findall(response.content.decode())) == (address, 200, [])
+            assert len(captured) <= 10
