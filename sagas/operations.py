@@ -20,7 +20,7 @@ from django.utils import timezone
 from sagas import points, queue, selectors, services
 from sagas.exceptions import ActRefused, InvalidOperation, SagaError
 from sagas.models import BulkItem, BulkOperation, SagaRun
-from sagas.states import BulkState, Direction, ItemState
+from sagas.states import BulkState, ItemState
 
 log = logging.getLogger(__name__)
 
@@ -171,21 +171,13 @@ def _act(operation: BulkOperation, item: BulkItem) -> str:
     if operation.act == "assign":
         services.assign(run_id=item.run_id, owner=actor, actor=actor)
         return f"now looked after by {actor}"
-    places = [(item.step, item.direction)] if item.step else _retriable(item.run_id)
+    places = [(item.step, item.direction)] if item.step else selectors.retriable(selectors.run_view(item.run_id))
     if not places:
         run = SagaRun.objects.get(pk=item.run_id)
         raise ActRefused("retry", run.status, "nothing of it has failed or waits for another try")
     for step, direction in places:
         services.retry(run_id=item.run_id, step=step, direction=direction, actor=actor, reason=reason)
     return "is tried again"
-
-
-def _retriable(run_id: UUID) -> list[tuple[str, str]]:
-    found = []
-    for step in selectors.run_view(run_id).steps:
-        found += [(step.name, Direction.ACTION.value)] if "retry" in step.can else []
-        found += [(step.name, Direction.COMPENSATION.value)] if "retry" in step.undo_can else []
-    return found
 
 
 def _let_go(pk: UUID) -> None:

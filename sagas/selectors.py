@@ -197,6 +197,12 @@ def neighbours(view: RunView, now: datetime) -> Neighbours | None:
     return Neighbours(error=last.error_code, title=title, runs=found["runs"], since=since)
 
 
+def retriable(view: RunView) -> list[tuple[str, str]]:
+    """(step, direction) of everything in the run that may be tried again now."""
+    found = [(step.name, Direction.ACTION.value) for step in view.steps if "retry" in step.can]
+    return found + [(step.name, Direction.COMPENSATION.value) for step in view.steps if "retry" in step.undo_can]
+
+
 def counts() -> dict[str, int]:
     """Runs by status; a status nobody is in counts 0."""
     found = dict(SagaRun.objects.order_by().values_list("status").annotate(count=Count("id")))

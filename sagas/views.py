@@ -23,6 +23,7 @@ from django.views.decorators.http import require_GET, require_http_methods
 from sagas import charts, queue, selectors, services
 from sagas.exceptions import ActRefused
 from sagas.export import exported
+from sagas.graph import picture
 from sagas.models import SagaRun
 from sagas.overview import ENDS, PERIODS, SAMPLE, causes, outcomes, waiting, work
 from sagas.permissions import actor_of, may
@@ -117,6 +118,7 @@ def run_detail(request: HttpRequest, run_id: UUID) -> HttpResponse:
         "timeline": timeline(view, now),
         "changes": changes(view),
         "neighbours": selectors.neighbours(view, now),
+        "picture": picture(view.definition, view) if view.definition is not None else None,
         "may": acts_of(request),
         "back": request.path,
     }

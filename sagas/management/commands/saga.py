@@ -1,0 +1,327 @@
+"""Runs from a terminal: find them, look at them, watch one, help one on. What it says comes from sagas.console."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import sys
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, NoReturn
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db.models import Count, QuerySet
+from django.utils import timezone
+
+from sagas import console, graph, overview, queue, registry, selectors, services
+from sagas.console import NotFound
+from sagas.exceptions import ActRefused
+from sagas.export import exported
+from sagas.models import SagaRun
+from sagas.states import Direction, RunStatus
+
+NOT_FOUND = 4
+ENDS = {
+    RunStatus.COMPLETED.value: 0,
+    RunStatus.COMPENSATED.value: 3,
+    RunStatus.NEEDS_ATTENTION.value: 5,
+    RunStatus.ABANDONED.value: 7,
+}
+TIMED_OUT = 6
+LOOK_EVERY = 0.5
+COLUMNS = (
+    ("key", "KEY"), ("status", "STATUS"), ("saga", "SAGA"), ("at", "AT"), ("updated_at", "CHANGED"), ("id", "RUN"),
+)  # fmt: skip
+STEP_ACTS = ("retry", "skip", "resolve")
+SIGNS = {"ok": "✓", "warn": "!", "fail": "✗"}
+
+
+class Command(BaseCommand):
+    help = "Find runs, look at them and help them on. `saga VERB --help` says more of each verb."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+        found = verbs.add_parser("list", help="runs, newest first")
+        _filters(found)
+        found.add_argument("--limit", type=_positive, default=20)
+        _output(found)
+        counted = verbs.add_parser("count", help="runs by status")
+        _filters(counted)
+        _output(counted)
+        shown = verbs.add_parser("show", help="one run: steps, undos, attempts; exit 4: there is none")
+        shown.add_argument("run", help="its id, or its business key")
+        shown.add_argument("--events", action="store_true", help="with its history")
+        shown.add_argument("--json", action="store_true")
+        shown.add_argument("--time", choices=("relative", "iso"), default="relative")
+        watched = verbs.add_parser(
+            "watch", help="until it ends: exit 0 completed, 3 undone, 5 needs a person, 7 given up, 6 time is up"
+        )
+        watched.add_argument("run")
+        watched.add_argument("--timeout", type=_span, default=timedelta(minutes=10), help="90s, 15m, 2h (10m)")
+        for act, words in (
+            ("retry", "try a step or an undo again now"),
+            ("skip", "go on without a step or an undo"),
+            ("resolve", "say that it was done outside"),
+            ("cancel", "have everything undone"),
+            ("abandon", "give runs up that need a person"),
+        ):
+            self._add_act(verbs.add_parser(act, help=words), act)
+        drawn = verbs.add_parser("graph", help="a saga's steps and undos, or a run of it, as a picture")
+        drawn.add_argument("name", help="a saga's name, or a run's id or business key")
+        drawn.add_argument("--format", choices=("text", "mermaid", "svg"), default="text")
+        stats = verbs.add_parser("stats", help="how runs went, how long steps took, why runs turned back")
+        stats.add_argument("--since", choices=tuple(overview.PERIODS), default="day")
+        stats.add_argument("--json", action="store_true")
+        verbs.add_parser("check", help="every definition; exit 1 if live runs lack theirs")
+        verbs.add_parser("doctor", help="is all there that runs need? exit 1 if not")
+        verbs.add_parser("recover", help="ring for what is due and held by nobody")
+        export = verbs.add_parser("export", help="a run with all that is recorded of it, as JSON")
+        export.add_argument("run")
+        export.add_argument("--redact", action="store_true", help="without the values of what went in and out")
+
+    def _add_act(self, parser: argparse.ArgumentParser, act: str) -> None:
+        parser.add_argument("runs", nargs="+", metavar="RUN", help="ids or business keys")
+        parser.add_argument("--reason", required=act != "retry", default="", help="stays in the history")
+        if act in STEP_ACTS:
+            parser.add_argument("--step", required=act != "retry", default="", help="without it: whatever failed")
+            parser.add_argument("--undo", action="store_true", help="the step's compensation")
+        if act == "resolve":
+            parser.add_argument("--evidence", required=True, help="a reference that somebody else can check")
+        parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
+        parser.add_argument("--yes", action="store_true", help="do not ask before acting on several runs")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        verbs: dict[str, Callable[[dict[str, Any]], None]] = {
+            "list": self._list,
+            "count": self._count,
+            "show": self._show,
+            "watch": self._watch,
+            "graph": self._graph,
+            "stats": self._stats,
+            "check": self._check,
+            "doctor": self._doctor,
+            "recover": self._recover,
+            "export": self._export,
+        }
+        try:
+            verbs.get(options["verb"], self._act)(options)
+        except NotFound as error:
+            raise CommandError(str(error), returncode=NOT_FOUND) from error
+
+    def _list(self, options: dict[str, Any]) -> None:
+        runs = list(_found(options)[: options["limit"]])
+        views = selectors.views_for(runs)
+        rows = [console.row_of(views[run.pk]) for run in runs]
+        if options["output"] == "json":
+            self.stdout.write(console.as_json(rows))
+        elif options["output"] == "jsonl":
+            for row in rows:
+                self.stdout.write(console.as_json(row, indent=None))
+        elif rows:
+            self._lines(console.as_table(rows, COLUMNS, is_iso=options["time"] == "iso"))
+        else:
+            self.stderr.write("No run fits.")
+
+    def _count(self, options: dict[str, Any]) -> None:
+        found = dict(_found(options).order_by().values_list("status").annotate(count=Count("id")))
+        counts = {status.value: found.get(status.value, 0) for status in RunStatus}
+        if options["output"] == "text":
+            self._lines([f"{status:<16} {count:>9,}" for status, count in counts.items()])
+        else:
+            self.stdout.write(console.as_json(counts, indent=2 if options["output"] == "json" else None))
+
+    def _show(self, options: dict[str, Any]) -> None:
+        run = console.run_of(options["run"])
+        if options["json"]:
+            self.stdout.write(console.as_json(exported(run.pk)))
+            return
+        view = selectors.run_view(run.pk)
+        self._lines(console.told(view, is_iso=options["time"] == "iso", events=options["events"]))
+
+    def _watch(self, options: dict[str, Any]) -> NoReturn:
+        run = console.run_of(options["run"])
+        until = time.monotonic() + options["timeout"].total_seconds()
+        last = ""
+        while True:
+            view = selectors.run_view(run.pk)
+            line = f"{view.status_word}: {view.sentence}"
+            if line != last:
+                self.stdout.write(f"{timezone.now():%H:%M:%S}  {line}")
+                self.stdout.flush()
+                last = line
+            if view.run.status in ENDS:
+                sys.exit(ENDS[view.run.status])
+            if time.monotonic() >= until:
+                self.stderr.write(f"It is still {view.run.status}; {options['timeout']} are over.")
+                sys.exit(TIMED_OUT)
+            time.sleep(LOOK_EVERY)
+
+    def _act(self, options: dict[str, Any]) -> None:
+        act = options["verb"]
+        runs = [console.run_of(text) for text in options["runs"]]  # all of them, before anything is done to one
+        if options["dry_run"]:
+            for run in runs:
+                self._lines([f"Would {act} {run.business_key}: {selectors.run_view(run.pk).sentence}"])
+            return
+        if len(runs) > 1 and not options["yes"]:
+            self._confirm(f"{act} {len(runs)} runs?")
+        refused = 0
+        for run in runs:
+            try:
+                self._do(act, run, options)
+            except ActRefused as error:
+                refused += 1
+                self.stderr.write(f"{run.business_key}: {error}")
+            else:
+                run.refresh_from_db()
+                self.stdout.write(f"{run.business_key}: {act}, now {run.status}")
+        if refused:
+            sys.exit(1)
+
+    def _do(self, act: str, run: SagaRun, options: dict[str, Any]) -> None:
+        said = {"run_id": run.pk, "actor": f"command:{getpass.getuser()}", "reason": options["reason"]}
+        if act == "cancel":
+            services.cancel(**said)
+        elif act == "abandon":
+            services.abandon(**said)
+        elif act == "retry" and not options["step"]:
+            self._retry_what_failed(run, said)
+        else:
+            way = Direction.COMPENSATION if options["undo"] else Direction.ACTION
+            place = {"step": options["step"], "direction": way}
+            if act == "retry":
+                services.retry(**said, **place)
+            elif act == "skip":
+                services.skip(**said, **place)
+            else:
+                services.resolve(**said, **place, evidence=options["evidence"])
+
+    def _retry_what_failed(self, run: SagaRun, said: dict[str, Any]) -> None:
+        places = selectors.retriable(selectors.run_view(run.pk))
+        if not places:
+            raise ActRefused("retry", run.status, "nothing of it has failed or waits for another try")
+        for step, direction in places:
+            services.retry(**said, step=step, direction=direction)
+
+    def _graph(self, options: dict[str, Any]) -> None:
+        view = None
+        try:
+            saga = console.saga_of(options["name"])
+        except NotFound as unknown:
+            try:
+                view = selectors.run_view(console.run_of(options["name"]).pk)
+            except NotFound:
+                raise unknown from None
+            if view.definition is None:
+                run = view.run
+                raise NotFound(f"{run.saga} version {run.version} is not registered here.") from None
+            saga = view.definition
+        draw = {"text": graph.as_text, "mermaid": graph.as_mermaid, "svg": graph.as_svg}[options["format"]]
+        self.stdout.write(draw(saga, view))
+
+    def _stats(self, options: dict[str, Any]) -> None:
+        now, period = timezone.now(), overview.PERIODS[options["since"]]
+        parts = overview.outcomes(period, now)
+        totals = {end: sum(part.counts[end] for part in parts) for end in overview.ENDS}
+        done, is_sample = overview.work(period, now)
+        causes, waiting = overview.causes(period, now), overview.waiting()
+        if options["json"]:
+            told = {
+                "since": options["since"],
+                "outcomes": totals,
+                "steps": [vars(one) for one in done],
+                "steps_are_of_the_newest": overview.SAMPLE if is_sample else None,
+                "causes": [vars(one) for one in causes],
+                "waiting": [vars(one) for one in waiting],
+            }
+            self.stdout.write(console.as_json(told))
+            return
+        self._lines([f"{period.words}: {sum(totals.values()):,} runs began", ""])
+        self._lines([f"{end.replace('_', ' '):<16} {count:>9,}" for end, count in totals.items()])
+        self._part("Steps and undos", [vars(one) for one in done], ("title", "tries", "succeeded", "p50", "p95"))
+        self._part("Why runs turned back", [vars(one) for one in causes], ("title", "code", "runs"))
+        self._part("What waits now", [vars(one) for one in waiting], ("what", "runs", "since"))
+
+    def _part(self, title: str, rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
+        if rows:
+            self._lines(["", title, *console.as_table(rows, [(name, name) for name in columns], is_iso=False)])
+
+    def _check(self, options: dict[str, Any]) -> None:
+        for name, version in registry.names():
+            saga = registry.get(name, version)
+            steps = f"{len(saga.steps)} step{'s' if len(saga.steps) > 1 else ''}"
+            self.stdout.write(f"{SIGNS['ok']} {name} version {version}: {steps}")
+            for step in saga.steps:
+                if step.look_up is None:
+                    self.stdout.write(f"    {step.name} has no look-up: after a lost answer it is sent again, same key")
+        missing = selectors.missing_definitions()
+        for name, version, count in missing:
+            self.stderr.write(f"{SIGNS['fail']} {name} version {version} is missing, and {count} live runs need it")
+        if missing:
+            sys.exit(1)
+
+    def _doctor(self, options: dict[str, Any]) -> None:
+        findings = console.doctor()
+        for one in findings:
+            self.stdout.write(f"{SIGNS[one.level]} {one.what}: {one.words}")
+            if one.remedy:
+                self.stdout.write(f"    {one.remedy}")
+        if any(one.level == "fail" for one in findings):
+            sys.exit(1)
+
+    def _recover(self, options: dict[str, Any]) -> None:
+        self.stdout.write(f"{queue.sweep()} runs are due and held by nobody.")
+
+    def _export(self, options: dict[str, Any]) -> None:
+        run = console.run_of(options["run"])
+        self.stdout.write(console.as_json(exported(run.pk, is_redacted=options["redact"])))
+
+    def _lines(self, lines: list[str]) -> None:
+        for line in lines:
+            self.stdout.write(line)
+
+    def _confirm(self, question: str) -> None:
+        if not sys.stdin.isatty():
+            raise CommandError("Several runs: say --yes, or --dry-run to see what would be done.", returncode=2)
+        self.stdout.write(f"{question} [y/N] ", ending="")
+        self.stdout.flush()
+        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+            raise CommandError("Nothing was done.", returncode=1)
+
+
+def _filters(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--saga", default="")
+    parser.add_argument("--status", choices=[status.value for status in RunStatus], default="")
+    parser.add_argument("--step", default="", help="the step it is at")
+    parser.add_argument("--key", default="", help="the business key")
+    parser.add_argument("--error", default="", help="the code of an attempt, or of why it turned back")
+    parser.add_argument("--since", type=_span, default=None, help="began in the last 90s, 15m, 2h, 3d")
+
+
+def _output(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--output", choices=("text", "json", "jsonl"), default="text")
+    parser.add_argument("--time", choices=("relative", "iso"), default="relative")
+
+
+def _found(options: dict[str, Any]) -> QuerySet[SagaRun]:
+    if options["saga"]:
+        console.saga_of(options["saga"])
+    since = timezone.now() - options["since"] if options["since"] else None
+    names = ("status", "saga", "key", "error")
+    runs = selectors.newest_runs(**{name: options[name] for name in names}, since=since)
+    return runs.filter(current_step=options["step"]) if options["step"] else runs
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if not 1 <= number <= 10_000:
+        raise argparse.ArgumentTypeError(f"{number} is not from 1 to 10000.")
+    return number
+
+
+def _span(text: str) -> timedelta:
+    try:
+        return console.span(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error

@@ -1,0 +1,280 @@
+"""`manage.py saga`, as operators use it: what it prints, what it changes, and what it exits with."""
+
+from __future__ import annotations
+
+import io
+import json
+import uuid
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.utils import timezone
+
+from sagas import Saga, console
+from sagas.models import RunEvent, SagaRun
+from sagas.testing import run_to_end
+from tests.sagas.test_attention import stuck_ahead, stuck_undo
+from tests.sagas.toys import World, events_of, make_run, refuse
+
+pytestmark = pytest.mark.django_db
+
+
+def saga(*words: str) -> tuple[int, str, str]:
+    """(exit code, what it says, what it complains of)."""
+    out, err = io.StringIO(), io.StringIO()
+    try:
+        call_command("saga", *words, stdout=out, stderr=err)
+    except CommandError as error:
+        return error.returncode, out.getvalue(), str(error)
+    except SystemExit as stop:
+        return int(stop.code or 0), out.getvalue(), err.getvalue()
+    return 0, out.getvalue(), err.getvalue()
+
+
+@pytest.fixture
+def three(world: World, trip: Saga) -> dict[str, SagaRun]:
+    """One completed, one undone, one that waits for a person."""
+    done = run_to_end(make_run(trip, key="T-1")).run
+    world.plan("pay", refuse)
+    undone = run_to_end(make_run(trip, key="T-2")).run
+    return {"done": done, "undone": undone, "stuck": stuck_undo(world, trip, "T-3")}
+
+
+class TestFinding:
+    def test_list(self, three: dict[str, SagaRun]) -> None:
+        code, out, _ = saga("list")
+
+        lines = out.splitlines()
+        assert code == 0
+        assert lines[0].split() == ["KEY", "STATUS", "SAGA", "AT", "CHANGED", "RUN"]
+        assert [line.split()[:2] for line in lines[1:]] == [
+            ["T-3", "needs_attention"],
+            ["T-2", "compensated"],
+            ["T-1", "completed"],
+        ]
+        assert lines[3].endswith(str(three["done"].pk))
+
+    @pytest.mark.parametrize(
+        ("words", "keys"),
+        [
+            (("--status", "compensated"), ["T-2"]),
+            (("--error", "said_no"), ["T-3", "T-2"]),
+            (("--key", "T-1"), ["T-1"]),
+            (("--saga", "trip", "--limit", "1"), ["T-3"]),
+            (("--step", "hold"), ["T-3"]),
+            (("--since", "1h"), ["T-3", "T-2", "T-1"]),
+        ],
+    )
+    def test_filters(self, three: dict[str, SagaRun], words: tuple[str, ...], keys: list[str]) -> None:
+        _, out, _ = saga("list", *words, "--output", "json")
+
+        assert [row["key"] for row in json.loads(out)] == keys
+
+    def test_a_line_of_json_each(self, three: dict[str, SagaRun]) -> None:
+        _, out, _ = saga("list", "--output", "jsonl")
+
+        assert [json.loads(line)["status"] for line in out.splitlines()] == [
+            "needs_attention",
+            "compensated",
+            "completed",
+        ]
+
+    def test_nothing_fits(self, three: dict[str, SagaRun]) -> None:
+        assert saga("list", "--key", "NONE") == (0, "", "No run fits.\n")
+
+    def test_count(self, three: dict[str, SagaRun]) -> None:
+        _, out, _ = saga("count", "--output", "json", "--saga", "trip")
+
+        counts = json.loads(out)
+        assert {status: count for status, count in counts.items() if count} == {
+            "completed": 1,
+            "compensated": 1,
+            "needs_attention": 1,
+        }
+        assert "needs_attention          1" in saga("count")[1]
+
+    def test_a_saga_that_is_not_there(self, trip: Saga) -> None:
+        code, _, err = saga("list", "--saga", "tripp")
+
+        assert code == 4
+        assert "There is no saga tripp. Did you mean trip?" in err
+
+    @pytest.mark.parametrize("text", ["", "2", "2 h", "h", "-1h", "1y", "9999999d"])
+    def test_what_is_no_time(self, text: str) -> None:
+        code, _, err = saga("list", f"--since={text}")
+
+        assert code == 1
+        assert "is no stretch of time, like 90s, 15m, 2h or 3d." in err
+
+
+class TestLooking:
+    def test_show(self, three: dict[str, SagaRun]) -> None:
+        code, out, _ = saga("show", "T-3")
+
+        lines = out.splitlines()
+        assert code == 0
+        assert lines[:2] == ["T-3  Needs attention  trip version 1", str(three["stuck"].pk)]
+        assert [line.split("  ")[0].strip() for line in lines[5:10]] == [
+            "1 Hold", "↩ Undo hold", "2 Pay", "↩ Undo pay", "3 Tell",
+        ]  # fmt: skip
+        assert "Failed" in lines[6]
+        assert lines[6].endswith("It says no.")
+        assert lines[-1] == (
+            "Possible now: abandon, retry hold --undo, resolve hold --undo, skip hold --undo"
+        )  # fmt: skip
+        assert "History" in saga("show", "T-3", "--events")[1]
+
+    def test_show_as_json(self, three: dict[str, SagaRun]) -> None:
+        _, out, _ = saga("show", str(three["done"].pk), "--json")
+
+        told = json.loads(out)
+        assert told["run"]["business_key"] == "T-1"
+        assert [attempt["step"] for attempt in told["attempts"]] == ["hold", "pay", "tell"]
+
+    @pytest.mark.parametrize("verb", ["show", "watch", "export", "graph"])
+    @pytest.mark.parametrize("text", ["T-11", str(uuid.UUID(int=7))])
+    def test_what_is_not_there(self, three: dict[str, SagaRun], verb: str, text: str) -> None:
+        code, out, err = saga(verb, text)
+
+        assert (code, out) == (4, "")
+        assert "There is no " in err
+        if text == "T-11" and verb != "graph":
+            assert "Did you mean T-1" in err
+
+    @pytest.mark.parametrize(("key", "code"), [("done", 0), ("undone", 3), ("stuck", 5)])
+    def test_watch_exits_with_the_end(self, three: dict[str, SagaRun], key: str, code: int) -> None:
+        assert saga("watch", three[key].business_key)[0] == code
+
+    def test_watch_gives_up(self, trip: Saga) -> None:
+        make_run(trip)
+
+        code, out, err = saga("watch", "T-1", "--timeout", "0s")
+
+        assert (code, "Pending: Stored and waiting for a worker." in out) == (6, True)
+        assert err == "It is still pending; 0:00:00 are over.\n"
+
+    def test_export_without_values(self, three: dict[str, SagaRun]) -> None:
+        assert "12A" in saga("export", "T-1")[1]
+        assert "12A" not in saga("export", "T-1", "--redact")[1]
+
+    def test_graph_of_a_saga_and_of_a_run(self, three: dict[str, SagaRun]) -> None:
+        assert saga("graph", "trip")[1].startswith("trip, version 1\n1. Hold")
+        assert saga("graph", "T-2")[1].startswith("trip, version 1: T-2, undone\n")
+        assert saga("graph", "trip", "--format", "mermaid")[1].startswith("flowchart LR")
+        assert saga("graph", "trip", "--format", "svg")[1].startswith("<?xml")
+
+    def test_stats(self, three: dict[str, SagaRun]) -> None:
+        _, out, _ = saga("stats", "--json")
+
+        told = json.loads(out)
+        assert told["outcomes"] == {
+            "completed": 1, "compensated": 1, "under_way": 0, "needs_attention": 1, "abandoned": 0,
+        }  # fmt: skip
+        assert told["causes"] == [{"saga": "trip", "title": "Pay", "code": "said_no", "runs": 2}]
+        assert [(row["title"], row["tries"]) for row in told["steps"]][:2] == [("Hold", 3), ("Undo hold", 2)]
+        assert "Last day: 3 runs began" in saga("stats")[1]
+
+
+class TestHelping:
+    def test_retry_whatever_failed(self, three: dict[str, SagaRun]) -> None:
+        code, out, _ = saga("retry", "T-3", "--reason", "it is back")
+
+        assert (code, out) == (0, "T-3: retry, now compensating\n")
+        kind, actor, reason = events_of(three["stuck"])[-1]
+        assert (kind, actor.startswith("command:"), reason) == ("retry_requested", True, "it is back")
+        assert run_to_end(three["stuck"]).status == "compensated"
+
+    def test_several_are_asked_for(self, three: dict[str, SagaRun], world: World, trip: Saga) -> None:
+        ahead = stuck_ahead(world, trip, "T-4")
+        before = RunEvent.objects.count()
+
+        code, _, err = saga("retry", "T-3", "T-4")
+        assert (code, err) == (2, "Several runs: say --yes, or --dry-run to see what would be done.")
+        assert RunEvent.objects.count() == before
+        assert saga("retry", "T-3", "T-4", "--yes")[0] == 0
+
+        assert events_of(ahead)[-1][0] == "retry_requested"
+
+    def test_a_dry_run_does_nothing(self, three: dict[str, SagaRun]) -> None:
+        before = RunEvent.objects.count()
+
+        code, out, _ = saga("cancel", "T-1", "--reason", "recalled", "--dry-run")
+
+        assert (code, out) == (0, "Would cancel T-1: All 3 steps are done.\n")
+        assert RunEvent.objects.count() == before
+
+    def test_nothing_is_done_if_one_of_them_is_not_there(self, three: dict[str, SagaRun]) -> None:
+        assert saga("retry", "T-3", "T-33", "--yes")[0] == 4
+        assert events_of(three["stuck"])[-1][0] == "needs_attention"
+
+    @pytest.mark.parametrize(
+        ("words", "kind"),
+        [
+            (("skip", "T-3", "--step", "hold", "--undo", "--reason", "by hand"), "skipped"),
+            (("resolve", "T-3", "--step", "hold", "--undo", "--reason", "by hand", "--evidence", "B-1"), "resolved"),
+            (("abandon", "T-3", "--reason", "by hand"), "abandoned"),
+        ],
+    )
+    def test_settled_by_hand(self, three: dict[str, SagaRun], words: tuple[str, ...], kind: str) -> None:
+        assert saga(*words)[0] == 0
+        assert events_of(three["stuck"])[-1][::2] == (kind, "by hand")
+
+    def test_what_cannot_be_done_says_why_and_exits_with_1(self, three: dict[str, SagaRun]) -> None:
+        code, _, err = saga("abandon", "T-1", "--reason", "tired")
+
+        assert code == 1
+        assert err.startswith("T-1: Cannot abandon while completed: only a run that needs attention")
+        assert saga("retry", "T-1")[0] == 1
+        assert saga("skip", "T-3", "--step", "nothing", "--reason", "x")[2].startswith("T-3: Cannot skip")
+
+    def test_a_reason_is_needed(self, three: dict[str, SagaRun]) -> None:
+        assert "--reason" in saga("cancel", "T-1")[2]
+
+
+class TestHealth:
+    def test_the_doctor_finds_nothing(self, three: dict[str, SagaRun]) -> None:
+        SagaRun.objects.filter(status="needs_attention").update(updated_at=timezone.now())
+
+        code, out, _ = saga("doctor")
+
+        assert code == 0, out
+        assert "✓ migrations: all applied" in out
+        assert "! attention: 1 runs wait for a person" in out
+
+    def test_work_that_nobody_takes(self, trip: Saga) -> None:
+        run = make_run(trip)
+        SagaRun.objects.filter(pk=run.pk).update(due_at=timezone.now() - timedelta(minutes=1))
+
+        code, out, _ = saga("doctor")
+
+        assert code == 1
+        assert "✗ workers: 1 runs have been due for more than 30 s; none ever did" in out
+        assert "Start `manage.py sagaworker`, or more of them." in out
+
+    def test_a_definition_that_is_gone(self, trip: Saga) -> None:
+        run = make_run(trip)
+        SagaRun.objects.filter(pk=run.pk).update(version=9)
+
+        assert saga("check")[0] == 1
+        assert "trip version 9 is missing, and 1 live runs need it" in saga("check")[2]
+        assert saga("doctor")[0] == 1
+
+    def test_check_tells_of_every_definition(self, trip: Saga) -> None:
+        code, out, _ = saga("check")
+
+        assert code == 0
+        assert "✓ trip version 1: 3 steps" in out
+        assert "    tell has no look-up: after a lost answer it is sent again, same key" in out
+
+    def test_recover(self, trip: Saga) -> None:
+        make_run(trip)
+
+        assert saga("recover")[1] == "1 runs are due and held by nobody.\n"
+
+
+@pytest.mark.pure
+@pytest.mark.parametrize(("value", "text"), [(None, "–"), ("", "–"), ("a\nb", "a b"), (0.5, "0.500 s"), (3, "3")])
+def test_cells(value: Any, text: str) -> None:
+    assert console.cell(value, is_iso=False) == text
