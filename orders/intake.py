@@ -33,7 +33,7 @@ MAX_TOTAL = Decimal("99999999999.999")
 """What the column holds."""
 
 ORDER_ID = re.compile(r"[A-Za-z0-9._-]{1,40}")
-TAKEN_BY_PAGES = frozenset({".", "..", "new"})
+TAKEN_BY_PAGES = frozenset({".", "..", "new", "bulk", "views", "export.csv"})
 """These would hide behind the site's own addresses."""
 COUNTRY = re.compile(r"[A-Z]{2}")
 CARD_TOKEN = re.compile(r"[A-Za-z0-9._:-]{1,100}")
@@ -156,8 +156,13 @@ def check_order(
     )
 
 
-def clean_text(name: str, value: object, faults: Faults, *, limit: int | None = None, label: str = "") -> str:
-    """`value` without outer blanks. Missing, too long or with control characters: a fault, and an empty text."""
+def clean_text(
+    name: str, value: object, faults: Faults, *, limit: int | None = None, label: str = "", lines: bool = False
+) -> str:
+    """`value` without outer blanks. Missing, too long or with control characters: a fault, and an empty text.
+
+    With `lines` it may have several.
+    """
     label = label or name
     longest = limit if limit is not None else TEXT_LIMITS[name]
     if value is None or value == "":
@@ -166,7 +171,8 @@ def clean_text(name: str, value: object, faults: Faults, *, limit: int | None = 
     if not isinstance(value, str):
         faults.add(label, "invalid", "This must be text.")
         return ""
-    if any(unicodedata.category(char) in {"Cc", "Cs"} or char in MISLEADING for char in value):
+    allowed = value.replace("\n", "") if lines else value
+    if any(unicodedata.category(char) in {"Cc", "Cs"} or char in MISLEADING for char in allowed):
         faults.add(label, "control_character", "This holds a control character. Take it out.")
         return ""
     text = value.strip()

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 from django.db.models import F, Q, QuerySet
+from django.db.models.functions import Upper
 
 from orders.models import (
     Order,
     OrderLine,
+    OrderNote,
     Payment,
     PaymentOperation,
     Product,
@@ -53,6 +57,8 @@ class OrderView:
     money: MoneyView
     shipment: Shipment | None
     messages: list[SentMessage]
+    notes: list[OrderNote]
+    """Oldest first."""
     reservations: list[Reservation]
     run: RunView | None
 
@@ -85,37 +91,42 @@ def products_for_sale() -> list[Product]:
     return list(Product.objects.filter(is_active=True, stock__isnull=False).select_related("stock").order_by("sku"))
 
 
-def older_than(orders: QuerySet[Order], order_id: str) -> QuerySet[Order]:
-    """Those placed before that one; an unknown number is no limit."""
-    edge = Order.objects.filter(order_id=order_id).first()
-    if edge is None:
-        return orders
-    return orders.filter(Q(placed_at__lt=edge.placed_at) | Q(placed_at=edge.placed_at, pk__lt=edge.pk))
-
-
 def find_by_any_id(orders: QuerySet[Order], text: str) -> list[Order]:
-    """Of `orders`, those that `text` names: by number, customer, address or any provider's id; the newest 100."""
+    """Of `orders`, those that `text` names: by number, run, customer, address or any provider's id; the newest 100."""
     keys = Reservation.objects.filter(reservation_id=text).values_list("key", flat=True)
     runs = [key.partition(":")[0] for key in keys]
+    with suppress(ValueError):
+        runs.append(str(UUID(text)))
     # One look per index: a single OR over the joins would use none of them.
     found: set[int] = set()
+    found_in = orders.annotate(email_upper=Upper("email"))
     for condition in (
         Q(order_id=text),
         Q(customer_ref=text),
-        Q(email__iexact=text),
+        Q(email_upper=text.upper()),
         Q(payment__operations__provider_id=text),
         Q(shipment__shipment_id=text),
         Q(shipment__tracking_number=text),
         Q(messages__email_id=text),
         Q(run_id__in=runs),
     ):
-        found.update(orders.filter(condition).values_list("pk", flat=True)[:100])
+        found.update(found_in.filter(condition).values_list("pk", flat=True)[:100])
     return list(orders.filter(pk__in=found)[:100])
 
 
 def in_status(orders: QuerySet[Order], *statuses: str) -> QuerySet[Order]:
     """Those whose run has one of `statuses`."""
     return orders.filter(run_id__in=SagaRun.objects.filter(status__in=statuses).values("pk"))
+
+
+def at_step(orders: QuerySet[Order], *, step: str = "", error: str = "") -> QuerySet[Order]:
+    """Those whose run is at that step now, or turned back with that error."""
+    runs = SagaRun.objects.all()
+    if step:
+        runs = runs.filter(current_step=step, ended_at__isnull=True)
+    if error:
+        runs = runs.filter(failure_code=error)
+    return orders.filter(run_id__in=runs.values("pk"))
 
 
 def order_page(order_id: str, user: Any) -> OrderView:
@@ -132,7 +143,14 @@ def view_of(order: Order, *, is_new: bool = False) -> OrderView:
     run = run_view(order.run_id) if order.run_id is not None else None
     if is_new:
         return OrderView(
-            order=order, lines=lines, money=_no_money(order), shipment=None, messages=[], reservations=[], run=run
+            order=order,
+            lines=lines,
+            money=_no_money(order),
+            shipment=None,
+            messages=[],
+            notes=[],
+            reservations=[],
+            run=run,
         )
     reservation_key = step_key(str(order.run_id), "reserve_inventory", Direction.ACTION)
     return OrderView(
@@ -141,6 +159,7 @@ def view_of(order: Order, *, is_new: bool = False) -> OrderView:
         money=_money(order),
         shipment=Shipment.objects.filter(order=order).first(),
         messages=list(SentMessage.objects.filter(order=order).order_by("id")),
+        notes=list(OrderNote.objects.filter(order=order).order_by("id")),
         reservations=list(
             Reservation.objects.filter(key=reservation_key).select_related("stock__product").order_by("id")
         ),

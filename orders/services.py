@@ -18,7 +18,7 @@ from orders.exceptions import (
     OrderNotCancellable,
 )
 from orders.intake import Faults, check_order, clean_text, store_order
-from orders.models import Order, Shipment, StockItem, StockMovement
+from orders.models import Order, OrderNote, Shipment, StockItem, StockMovement
 from orders.order_processing import HANDED_OVER, ORDER_SAGA, OrderProcessingSaga
 from orders.providers.inventory.local import ship_reserved
 from sagas import ActRefused, Direction, StepState, step_key
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from orders.models import ApiKey, User
 
 LONGEST_REASON = 500
+LONGEST_NOTE = 2000
 MAX_STOCK_CHANGE = 1_000_000
 
 
@@ -121,6 +122,15 @@ def hand_over(*, order_id: str, actor: str) -> Shipment:
     ship_reserved(key=step_key(str(run.pk), "reserve_inventory", Direction.ACTION), actor=actor)
     shipment.refresh_from_db()
     return shipment
+
+
+@transaction.atomic
+def add_note(*, order_id: str, author: str, text: str) -> OrderNote:
+    """Write something down about an order for whoever works on it next. Raises InvalidOrder, and Order.DoesNotExist."""
+    faults = Faults()
+    text = clean_text("text", text.replace("\r\n", "\n"), faults, limit=LONGEST_NOTE, lines=True)
+    faults.stop()
+    return OrderNote.objects.create(order=Order.objects.get(order_id=order_id), author=author, text=text)
 
 
 @transaction.atomic

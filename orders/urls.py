@@ -5,14 +5,19 @@ from __future__ import annotations
 from django.urls import path
 from django.views.generic import RedirectView
 
-from orders import views
+from orders import list_views, views
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="order_list"), name="home"),
-    path("orders/", views.order_list, name="order_list"),
+    path("orders/", list_views.order_list, name="order_list"),
+    path("orders/export.csv", list_views.order_export, name="order_export"),
+    path("orders/bulk/", list_views.order_bulk, name="order_bulk"),
+    path("orders/views/", list_views.view_save, name="view_save"),
+    path("orders/views/<int:view_id>/delete/", list_views.view_delete, name="view_delete"),
     path("orders/new/", views.order_new, name="order_new"),
     path("orders/<str:order_id>/", views.order_detail, name="order_detail"),
     path("orders/<str:order_id>/live/", views.order_live, name="order_live"),
+    path("orders/<str:order_id>/notes/", views.order_note, name="order_note"),
     path("orders/<str:order_id>/cancel/", views.order_cancel, name="order_cancel"),
     path("orders/<str:order_id>/hand-over/", views.order_hand_over, name="order_hand_over"),
 ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import re
 from typing import Any, cast
-from urllib.parse import urlencode
 
 from django.conf import settings
 from django.contrib import messages
@@ -26,58 +25,8 @@ from orders.models import Order, User
 from orders.money import format_money
 from orders.roles import SUPERVISOR_ACTS, Act, actor_of, can, is_agent
 from orders.selectors import OrderView
-from orders.services import cancel_order, hand_over, place_order
+from orders.services import add_note, cancel_order, hand_over, place_order
 from sagas.states import RunStatus
-
-PAGE = 25
-VIEWS = (
-    ("", "All", ()),
-    ("in_progress", "In progress", ("pending", "running", "retrying", "compensating")),
-    ("retrying", "Retrying", ("retrying",)),
-    ("needs_attention", "Needs attention", ("needs_attention",)),
-    ("completed", "Completed", ("completed",)),
-    ("undone", "Undone", ("compensated", "abandoned")),
-)
-STATES = {name: statuses for name, _, statuses in VIEWS}
-
-
-@require_GET
-@login_required
-def order_list(request: HttpRequest) -> HttpResponse:
-    """orders/order_list.html: newest first, filtered by the address alone."""
-    asked = {name: _storable(request.GET.get(name, "")).strip() for name in ("state", "q", "customer", "before")}
-    state, query, customer, before = asked["state"], asked["q"][:200], asked["customer"][:100], asked["before"]
-    orders = selectors.orders_visible_to(request.user)
-    if query:
-        found = selectors.find_by_any_id(orders, query)
-        if len(found) == 1 and not (state or customer):
-            return redirect("order_detail", found[0].order_id)
-        orders = orders.filter(pk__in=[order.pk for order in found])
-    if STATES.get(state):
-        orders = selectors.in_status(orders, *STATES[state])
-    if customer and is_agent(request.user):
-        orders = orders.filter(customer_ref=customer)
-    if before:
-        orders = selectors.older_than(orders, before)
-    page = list(orders[: PAGE + 1])
-    rows = selectors.order_rows(page[:PAGE])
-    kept = {name: value for name, value in (("state", state), ("q", query), ("customer", customer)) if value}
-    context = {
-        "section": "orders",
-        "rows": rows,
-        "views": [(name, label, name == state, _with(kept, state=name)) for name, label, _ in VIEWS],
-        "chips": [(name, value, _with(kept, **{name: ""})) for name, value in kept.items() if name != "state"],
-        "state": state,
-        "query": query,
-        "customer": customer,
-        "older": _with(kept, before=page[PAGE - 1].order_id) if len(page) > PAGE else "",
-        "newest": _with(kept) if before else "",
-        "now": timezone.now(),
-        "live_address": request.get_full_path(),
-    }
-    if request.headers.get("X-Live"):
-        return _fragment(request, "orders/_rows.html", context)
-    return render(request, "orders/order_list.html", context)
 
 
 @never_cache
@@ -92,7 +41,7 @@ def order_detail(request: HttpRequest, order_id: str) -> HttpResponse:
 @login_required
 def order_live(request: HttpRequest, order_id: str) -> HttpResponse:
     """orders/_order.html, or 304 while nothing has changed."""
-    return _fragment(request, "orders/_order.html", _detail(request, order_id))
+    return fragment(request, "orders/_order.html", _detail(request, order_id))
 
 
 @require_http_methods(["GET", "POST"])
@@ -132,6 +81,22 @@ def order_hand_over(request: HttpRequest, order_id: str) -> HttpResponse:
         messages.error(request, str(error))
     else:
         messages.success(request, "The parcel is noted as handed over. From now on it can only come back as a return.")
+    return redirect("order_detail", order_id)
+
+
+@require_POST
+@login_required
+def order_note(request: HttpRequest, order_id: str) -> HttpResponse:
+    """Write something down about an order, for staff."""
+    if not is_agent(request.user):
+        raise Http404
+    _order(request, order_id)
+    try:
+        add_note(order_id=order_id, author=actor_of(request.user), text=request.POST.get("text", ""))
+    except InvalidOrder as error:
+        messages.error(request, f"The note was not kept: {error.errors[0].message}")
+    else:
+        messages.success(request, "The note is kept.")
     return redirect("order_detail", order_id)
 
 
@@ -186,13 +151,13 @@ def _defaults(request: HttpRequest) -> dict[str, str]:
     return {**settings.ORDER_DEFAULTS, **{k: v for k, v in known.items() if v}} if settings.DEMO else known
 
 
-def _storable(text: str) -> str:
+def storable(text: str) -> str:
     """PostgreSQL refuses to compare with a text that holds NUL: no stored text has one, so none can be meant."""
     return text.replace("\x00", "\ufffd")
 
 
 def _order(request: HttpRequest, order_id: str) -> OrderView:
-    order_id = _storable(order_id)
+    order_id = storable(order_id)
     try:
         return selectors.order_page(order_id, request.user)
     except Order.DoesNotExist:
@@ -206,6 +171,7 @@ def _may_cancel(request: HttpRequest, order: Order) -> bool:
 def _detail(request: HttpRequest, order_id: str) -> dict[str, Any]:
     view = _order(request, order_id)
     run = view.run
+    api_address = reverse("api-order", kwargs={"order_id": order_id})
     ended = run is not None and RunStatus(run.run.status) in (
         RunStatus.COMPLETED,
         RunStatus.COMPENSATED,
@@ -219,6 +185,9 @@ def _detail(request: HttpRequest, order_id: str) -> dict[str, Any]:
         "may_cancel": run is not None and "cancel" in run.can and _may_cancel(request, view.order),
         "staff": is_agent(request.user),
         "back": reverse("order_detail", args=[order_id]),
+        "command": f"python manage.py saga show {order_id}",
+        "api_address": api_address,
+        "curl": f'curl -H "Authorization: Bearer $API_KEY" {settings.SITE_URL}{api_address}',
         "live_address": reverse("order_live", args=[order_id]),
         "history": list(reversed(run.events)) if run is not None else [],
         "now": timezone.now(),
@@ -241,13 +210,7 @@ def _undo_plan(view: OrderView) -> list[tuple[str, str]]:
     return [(step.undo_title, words.get(step.name, "")) for step in reversed(done)]
 
 
-def _with(kept: dict[str, str], **changes: str) -> str:
-    """The list's address with some of its filters changed."""
-    query = urlencode({name: value for name, value in {**kept, **changes}.items() if value})
-    return reverse("order_list") + (f"?{query}" if query else "")
-
-
-def _fragment(request: HttpRequest, template: str, context: dict[str, Any]) -> HttpResponse:
+def fragment(request: HttpRequest, template: str, context: dict[str, Any]) -> HttpResponse:
     """A part of a page with a tag of what it is made from; 304 if the reader has just that."""
     tag = _tag(context)
     if request.headers.get("If-None-Match") == tag:
@@ -265,7 +228,9 @@ def _tag(context: dict[str, Any]) -> str:
         parts += [view.run.run.updated_at, view.run.run.fence] if view.run is not None else []
         parts += [operation.updated_at for operation in view.money.operations]
         parts += [message.status for message in view.messages]
+        parts.append(len(view.notes))
         parts += [len(step.attempts) + len(step.undo_attempts) for step in (view.run.steps if view.run else [])]
     else:
         parts = [(row.order.pk, row.last_change, row.status) for row in context["rows"]]
+        parts.append(context.get("newer", 0))
     return f'"{hashlib.sha256(repr(parts).encode()).hexdigest()[:20]}"'

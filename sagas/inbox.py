@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from urllib.parse import urlencode
@@ -19,6 +18,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from sagas import attention, charts, operations, services
 from sagas.attention import Cause
+from sagas.csv_files import csv_file
 from sagas.exceptions import ActRefused, InvalidOperation
 from sagas.models import BulkOperation, SagaRun
 from sagas.operations import Target
@@ -216,22 +216,7 @@ def bulk_csv(request: HttpRequest, operation_id: UUID) -> StreamingHttpResponse:
             at = item.done_at.isoformat() if item.done_at else ""
             yield [str(item.run_id), item.run.business_key, item.state, item.note, at, item.run.status]
 
-    writer = csv.writer(_Echo())
-    response = StreamingHttpResponse((writer.writerow(map(plain_cell, row)) for row in rows()), content_type="text/csv")
-    response["Content-Disposition"] = f'attachment; filename="operation-{operation_id}.csv"'
-    return response
-
-
-def plain_cell(text: str) -> str:
-    """Spreadsheets take what begins like this for a formula, and run it. Source: OWASP, CSV injection."""
-    return "'" + text if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
-
-
-class _Echo:
-    """Gives back what the CSV writer writes, a line at a time."""
-
-    def write(self, line: str) -> str:
-        return line
+    return csv_file(rows(), name=f"operation-{operation_id}.csv")
 
 
 def _title(cause: Cause, items: list[attention.Item]) -> str:

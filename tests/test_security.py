@@ -40,6 +40,7 @@ SAMPLES = {
     "object_id": "1",
     "content_type_id": "1",
     "stock_id": "1",
+    "view_id": "1",
     "id": "1",
     "slug": "not-found",
     "rest": "anything",

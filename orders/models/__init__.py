@@ -7,6 +7,7 @@ from django.contrib.auth.models import User
 from orders.models.api_key import ApiKey, Scope
 from orders.models.idempotency import IdempotentRequest
 from orders.models.message import SentMessage
+from orders.models.note import OrderNote
 from orders.models.order import Order, OrderLine
 from orders.models.payment import Payment, PaymentOperation
 from orders.models.rate import RateWindow
@@ -18,6 +19,7 @@ from orders.models.sandbox import (
     SandboxParcel,
     SandboxRefund,
 )
+from orders.models.saved_view import SavedView
 from orders.models.shipment import Shipment
 from orders.models.stock import Product, Reservation, StockItem, StockMovement
 
@@ -27,6 +29,7 @@ __all__ = [
     "IdempotentRequest",
     "Order",
     "OrderLine",
+    "OrderNote",
     "Payment",
     "PaymentOperation",
     "Product",
@@ -37,6 +40,7 @@ __all__ = [
     "SandboxMishap",
     "SandboxParcel",
     "SandboxRefund",
+    "SavedView",
     "Scope",
     "SentMessage",
     "Shipment",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
+from django.db.models.functions import Upper
 
 
 class Order(models.Model):
@@ -43,7 +44,7 @@ class Order(models.Model):
             models.Index(fields=["-placed_at", "-id"], name="orders_order_newest"),
             models.Index(fields=["user", "-placed_at"], name="orders_order_of_user"),
             models.Index(fields=["customer_ref", "-placed_at"], name="orders_order_of_customer"),
-            models.Index(fields=["email"], name="orders_order_email"),
+            models.Index(Upper("email"), name="orders_order_email"),
         ]
 
     def __str__(self) -> str:

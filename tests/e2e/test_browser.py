@@ -186,6 +186,43 @@ class TestPeople:
         expect(page.locator("td").get_by_text("Completed", exact=True)).to_be_visible(timeout=AT_MOST)
         assert_not_reloaded(page)
 
+    def test_new_orders_do_not_move_the_rows_and_marks_stay(self, shop: Site, page: Page) -> None:
+        for number in (1, 2):
+            placed("all_well", f"ORD-{number}")
+        log_in(page, shop, "supervisor")
+        page.get_by_label("Mark ORD-1").check()
+        page.get_by_label("Mark ORD-2").focus()
+        before = page.get_by_role("link", name="ORD-1").bounding_box()
+
+        placed("all_well", "ORD-3")
+
+        expect(page.get_by_role("link", name="1 new order, show")).to_be_visible(timeout=AT_MOST)
+        assert page.get_by_role("link", name="ORD-1").bounding_box() == before
+        expect(page.get_by_label("Mark ORD-1")).to_be_checked()
+        expect(page.get_by_label("Mark ORD-2")).to_be_focused()
+        page.get_by_role("link", name="1 new order, show").click()
+        expect(page.locator("a.id").first).to_have_text("ORD-3")
+
+    def test_marked_orders_are_cancelled_together(self, shop: Site, page: Page) -> None:
+        shop.start_worker()
+        for number in (1, 2, 3):
+            placed("all_well", f"ORD-{number}")
+            await_end(f"ORD-{number}", "completed")
+        log_in(page, shop, "supervisor")
+        for number in (1, 3):
+            page.get_by_label(f"Mark ORD-{number}").check()
+
+        page.get_by_role("button", name="Cancel …").click()
+        expect(page.get_by_role("heading", level=1)).to_have_text("Cancel 2 orders")
+        assert findings(page) == []
+        page.get_by_label("Reason").fill("Recalled by the maker.")
+        page.get_by_role("button", name="Cancel 2").click()
+
+        expect(page.get_by_text("All 2 were taken.")).to_be_visible(timeout=AT_MOST)
+        assert findings(page) == []
+        for number, end in ((1, "compensated"), (2, "completed"), (3, "compensated")):
+            await_end(f"ORD-{number}", end)
+
 
 class TestWithoutScripts:
     @pytest.fixture
@@ -284,6 +321,7 @@ def pages(shop: Site) -> dict[str, str]:
         "list": "/orders/",
         "empty list": "/orders/?state=undone",
         "found nothing": "/orders/?q=nothing",
+        "list with chips": "/orders/?customer=ada&least=1&sort=oldest&most=nonsense",
         "completed order": "/orders/ORD-1/",
         "order that needs attention": "/orders/ORD-2/",
         "form": "/orders/new/",

@@ -5,20 +5,38 @@
   const region = document.getElementById("live-region");
   const announce = (text) => { if (region && text && region.textContent !== text) region.textContent = text; };
 
+  const keys = (root) => [...root.querySelectorAll("tr[data-key]")].map((row) => row.dataset.key).join();
+  const written = (part) => [...part.querySelectorAll("textarea[id]")].map((area) => [area.id, area.value]);
+  const marked = (part) => [...part.querySelectorAll("input[type=checkbox]:checked")].map((box) => box.value);
+
   const keepOpen = (part) => [...part.querySelectorAll("details[open][id]")].map((d) => d.id);
 
+  // Whether it was done: rows do not come, go or move under a pointer, nor under the keys of somebody who writes.
   function swap(part, html) {
-    const open = keepOpen(part);
-    const focused = document.activeElement;
-    const focusKey = part.contains(focused) ? focused.closest("[id]")?.id : null;
     const fresh = new DOMParser().parseFromString(html, "text/html");
+    const focused = document.activeElement;
+    const inside = part.contains(focused);
+    if ((part.matches(":hover") || inside) && keys(part) !== keys(fresh)) return false;
+    if (inside && focused.matches("textarea")) return false;
+    const open = keepOpen(part);
+    const marks = marked(part);
+    const texts = written(part);
+    const mark = inside && focused.matches("[type=checkbox]") ? focused.value : null;
+    const holder = inside && mark === null ? focused.closest("[id]") : null;
+    const focusKey = holder && part.contains(holder) ? holder.id : null;
     part.replaceChildren(...fresh.body.childNodes);
     if (navigator.clipboard) offerCopies(part);
+    for (const box of part.querySelectorAll("input[type=checkbox][value]")) {
+      if (marks.includes(box.value)) box.checked = true;
+      if (box.value === mark) box.focus({ preventScroll: true });
+    }
+    for (const [id, text] of texts) if (document.getElementById(id)) document.getElementById(id).value = text;
     for (const id of open) document.getElementById(id)?.setAttribute("open", "");
     if (focusKey) {
       const again = document.getElementById(focusKey);
       (again?.querySelector("summary") ?? again)?.focus({ preventScroll: true });
     }
+    return true;
   }
 
   function watch(part) {
@@ -35,8 +53,7 @@
           });
           if (answer.redirected) { location.reload(); return; }
           if (answer.status === 200) {
-            swap(part, await answer.text());
-            tag = answer.headers.get("ETag") || "";
+            if (swap(part, await answer.text())) tag = answer.headers.get("ETag") || "";
             const say = part.querySelector("[data-announce]")?.dataset.announce;
             announce(say);
             const title = part.querySelector("[data-title]")?.dataset.title;

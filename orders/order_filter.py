@@ -1,0 +1,204 @@
+"""The order list's filters: read from an address, told as chips, applied to orders. The address is all there is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal, InvalidOperation
+from typing import Any
+from urllib.parse import urlencode
+
+from django.db.models import Exists, F, OuterRef, Q, QuerySet
+from django.utils.dateparse import parse_date
+
+from orders import selectors
+from orders.models import Order, OrderNote, Payment
+
+COUNTED = 10_000
+"""Up to this many the number of orders is told exactly."""
+
+VIEWS = (
+    ("", "All"),
+    ("today", "Today"),
+    ("in_progress", "In progress"),
+    ("retrying", "Retrying"),
+    ("needs_attention", "Needs attention"),
+    ("refund_pending", "Refund pending"),
+    ("completed", "Completed"),
+    ("undone", "Undone"),
+)
+STATES = {
+    "in_progress": ("pending", "running", "retrying", "compensating"),
+    "retrying": ("retrying",),
+    "needs_attention": ("needs_attention",),
+    "refund_pending": ("compensating", "needs_attention"),
+    "completed": ("completed",),
+    "undone": ("compensated", "abandoned"),
+}
+SORTS = (("", "newest first"), ("oldest", "oldest first"))
+WORDS = {
+    "q": "found by",
+    "customer": "customer",
+    "step": "at step",
+    "error": "turned back with",
+    "placed_from": "placed from",
+    "placed_to": "placed to",
+    "least": "at least",
+    "most": "at most",
+    "noted": "with notes",
+}
+"""How a chip names a filter."""
+LARGEST = Decimal(99_999_999_999)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OrderFilter:
+    """What the list is narrowed to, each as it stands in the address; an empty text does not narrow it."""
+
+    state: str = ""
+    q: str = ""
+    customer: str = ""
+    step: str = ""
+    error: str = ""
+    placed_from: str = ""
+    placed_to: str = ""
+    least: str = ""
+    most: str = ""
+    noted: str = ""
+    sort: str = ""
+    faults: Mapping[str, str] = field(default_factory=dict)
+    """By filter, what is wrong with what was asked for; such a filter is left out."""
+
+    @classmethod
+    def read(cls, data: Mapping[str, Any], *, staff: bool) -> OrderFilter:
+        """What an address asks for. Customers have no filters that only staff's words make sense of."""
+        found: dict[str, str] = {}
+        faults: dict[str, str] = {}
+        for name in NAMES:
+            # PostgreSQL refuses to compare with a text that holds NUL: no stored text has one.
+            text = str(data.get(name, "")).replace("\x00", "\ufffd").strip()[:200]
+            if text and name in STAFFS and not staff:
+                continue
+            try:
+                found[name] = READERS.get(name, str)(text) if text else ""
+            except ValueError as error:
+                faults[name] = str(error)
+        return cls(**found, faults=faults)
+
+    def query(self, **changes: str) -> str:
+        """The address's query with some filters changed: "state=retrying&customer=ada"."""
+        return urlencode({name: value for name in NAMES if (value := changes.get(name, getattr(self, name)))})
+
+    def chips(self) -> list[tuple[str, str, str]]:
+        """(words, value, the query without it) of each filter but the view and the order."""
+        return [
+            (WORDS[name], "" if name == "noted" else getattr(self, name), self.query(**{name: ""}))
+            for name in WORDS
+            if getattr(self, name)
+        ]
+
+    def is_narrowed(self) -> bool:
+        return bool(self.query(sort=""))
+
+    def apply(self, orders: QuerySet[Order], now: datetime) -> QuerySet[Order]:
+        """Those of `orders` that fit, in the order asked for."""
+        if self.q:
+            orders = orders.filter(pk__in=[order.pk for order in selectors.find_by_any_id(orders, self.q)])
+        orders = self._by_state(orders, now)
+        if self.customer:
+            orders = orders.filter(customer_ref=self.customer)
+        if self.step or self.error:
+            orders = selectors.at_step(orders, step=self.step, error=self.error)
+        if self.placed_from:
+            orders = orders.filter(placed_at__gte=_midnight(self.placed_from))
+        if self.placed_to:
+            orders = orders.filter(placed_at__lt=_midnight(self.placed_to) + timedelta(days=1))
+        if self.least:
+            orders = orders.filter(total_amount__gte=Decimal(self.least))
+        if self.most:
+            orders = orders.filter(total_amount__lte=Decimal(self.most))
+        if self.noted:
+            orders = orders.filter(Exists(OrderNote.objects.filter(order=OuterRef("pk"))))
+        return orders.order_by("placed_at", "id") if self.sort else orders.order_by("-placed_at", "-id")
+
+    def loosened(self, orders: QuerySet[Order], now: datetime) -> list[tuple[str, int, str]]:
+        """(words, how many there would be, the query) of leaving one filter out, most first: for an empty list."""
+        found = []
+        for name in (*WORDS, "state"):
+            value = getattr(self, name)
+            if value:
+                looser = replace(self, **{name: ""})  # type: ignore[arg-type]  # a filter's name, never `faults`
+                words = dict(VIEWS).get(value, value) if name == "state" else f"{WORDS[name]} {value}".strip()
+                found.append((words, count_of(looser.apply(orders, now)), looser.query()))
+        return sorted((one for one in found if one[1]), key=lambda one: -one[1])
+
+    def _by_state(self, orders: QuerySet[Order], now: datetime) -> QuerySet[Order]:
+        if self.state == "today":
+            return orders.filter(placed_at__gte=now.replace(hour=0, minute=0, second=0, microsecond=0))
+        if self.state:
+            orders = selectors.in_status(orders, *STATES[self.state])
+        if self.state == "refund_pending":
+            owed = Payment.objects.filter(order=OuterRef("pk"), charged__gt=F("refunded"))
+            orders = orders.filter(Exists(owed))
+        return orders
+
+
+def count_of(orders: QuerySet[Order]) -> int:
+    """How many; beyond COUNTED one more than that, whatever the number is."""
+    return orders.order_by()[: COUNTED + 1].count()
+
+
+def after(orders: QuerySet[Order], edge: str, *, oldest_first: bool) -> QuerySet[Order]:
+    """What comes after the order of that number in a list; an unknown number is no limit."""
+    found = Order.objects.filter(order_id=edge).only("pk", "placed_at").first()
+    if found is None:
+        return orders
+    if oldest_first:
+        return orders.filter(Q(placed_at__gt=found.placed_at) | Q(placed_at=found.placed_at, pk__gt=found.pk))
+    return orders.filter(Q(placed_at__lt=found.placed_at) | Q(placed_at=found.placed_at, pk__lt=found.pk))
+
+
+def _state(text: str) -> str:
+    return text if text in STATES or text == "today" else ""
+
+
+def _sort(text: str) -> str:
+    return text if text in dict(SORTS) else ""
+
+
+def _day(text: str) -> str:
+    try:
+        day = parse_date(text)
+    except ValueError:
+        day = None
+    if day is None or not 1970 <= day.year <= 9998:
+        raise ValueError(f"{text[:40]!r} is no date, like 2026-11-23.")
+    return day.isoformat()
+
+
+def _amount(text: str) -> str:
+    try:
+        amount = Decimal(text.replace(",", "."))
+    except InvalidOperation:
+        amount = Decimal("NaN")
+    if not amount.is_finite() or not 0 <= amount <= LARGEST:
+        raise ValueError(f"{text[:40]!r} is no amount, like 99.99.")
+    return f"{amount:f}"
+
+
+def _midnight(day: str) -> datetime:
+    return datetime.combine(date.fromisoformat(day), datetime.min.time(), tzinfo=UTC)
+
+
+NAMES = tuple(one.name for one in fields(OrderFilter) if one.name != "faults")
+STAFFS = frozenset({"customer", "step", "error", "noted"})
+READERS: Mapping[str, Callable[[str], str]] = {
+    "state": _state,
+    "sort": _sort,
+    "placed_from": _day,
+    "placed_to": _day,
+    "least": _amount,
+    "most": _amount,
+    "noted": lambda text: "1",
+}
