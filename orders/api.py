@@ -27,7 +27,7 @@ from orders.models import ApiKey, Order, Scope
 from sagas.api_fields import Moment, checked, checked_query
 from sagas.api_paging import PageQuery, page_of
 from sagas.api_shapes import RUN_STATES
-from sagas.api_view import ETAG, IF_NONE_MATCH, NOT_MODIFIED, ApiView, answer_with_tag
+from sagas.api_view import ETAG, IF_NONE_MATCH, NOT_MODIFIED, ApiView, answer_with_tag, tag_of
 
 LONGEST_WAIT = 10
 """Seconds. A request that waits holds a thread of the server's."""
@@ -120,6 +120,13 @@ class OrderCollectionApi(ApiView):
             ),
             REPLAYED_PARAMETER,
             OpenApiParameter("Location", str, OpenApiParameter.HEADER, response=[202], description="The order."),
+            OpenApiParameter("ETag", str, OpenApiParameter.HEADER, response=[202]),
+            OpenApiParameter(
+                "RateLimit", str, OpenApiParameter.HEADER, response=[202], description="How many more, and until when."
+            ),
+            OpenApiParameter(
+                "RateLimit-Policy", str, OpenApiParameter.HEADER, response=[202], description="How many, in how long."
+            ),
             OpenApiParameter(
                 "Preference-Applied", str, OpenApiParameter.HEADER, response=[202], description="We did wait."
             ),
@@ -129,7 +136,8 @@ class OrderCollectionApi(ApiView):
         examples=[OpenApiExample("Two mugs and a coffee grinder", value=EXAMPLE_ORDER, request_only=True)],
     )
     def post(self, request: Request) -> Response:
-        rates.count("order", _who(request), settings.API_ORDER_RATE if request.auth else settings.ORDER_RATE)
+        rate = settings.API_ORDER_RATE if request.auth else settings.ORDER_RATE
+        rates.count("order", _who(request), rate)
         key_in(request)  # said first: without a key there is no point in looking at the body
         data = checked(OrderInput, request.data)
         response = once(request, lambda: _placed(request, data))
@@ -138,6 +146,11 @@ class OrderCollectionApi(ApiView):
             response.data = _settled(response.data["order_id"], request, wait)
             response.headers["Preference-Applied"] = f"wait={wait}"
             amend(user=caller_of(request), key=key_in(request), body=JSONRenderer().render(response.data).decode())
+        response.headers["ETag"] = tag_of(response.data)
+        if rate.most:
+            left, seconds = rates.left("order", _who(request), rate)
+            response.headers["RateLimit-Policy"] = f'"order";q={rate.most};w={rate.seconds}'
+            response.headers["RateLimit"] = f'"order";r={left};t={seconds}'
         return response
 
 

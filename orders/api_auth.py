@@ -18,10 +18,6 @@ from orders.roles import actor_of as user_actor
 from orders.roles import can
 
 if TYPE_CHECKING:
-    # The framework's views import this module, by way of the setting that names it, before they are complete.
-    from rest_framework.views import APIView
-
-if TYPE_CHECKING:
     # At run time it is just being made: its defaults, from the settings, are in this module.
     from rest_framework.views import APIView
 
@@ -58,7 +54,7 @@ class Allowed(BasePermission):
         scope = getattr(view, "scopes", {}).get(method)
         if isinstance(request.auth, ApiKey) and scope is not None and scope not in request.auth.scopes:
             raise ProblemError("scope-missing", f"This needs a key with the scope {scope}.")
-        act = getattr(view, "act", "")
+        act = getattr(view, "acts", {}).get(method, "") or getattr(view, "act", "")
         if act and not can(request.user, act):
             raise ProblemError("forbidden", f"Your role does not allow you to {act}.")
         return True

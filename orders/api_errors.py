@@ -21,7 +21,7 @@ from rest_framework.settings import api_settings
 
 from orders.api_problems import PROBLEMS, Problem
 from orders.exceptions import InvalidOrder, OrderConflict, OrderNotCancellable, TooOften
-from sagas import ActRefused
+from sagas import ActRefused, InvalidOperation
 from sagas.api_fields import InvalidQuery
 
 logger = logging.getLogger("orders.api")
@@ -95,6 +95,8 @@ def problem_handler(error: Exception, context: Mapping[str, Any]) -> JsonRespons
     retry_after = getattr(error, "retry_after", None) or (1 if problem.code == "overloaded" else None)
     if retry_after is not None:
         response.headers["Retry-After"] = str(retry_after)
+    if isinstance(error, TooOften):
+        response.headers["RateLimit"] = f'"{error.what}";r=0;t={error.retry_after}'
     return response
 
 
@@ -152,6 +154,8 @@ def found_in(error: Exception) -> Found:
             return _invalid(list(faults_of(error.detail, query=isinstance(error, InvalidQuery))))
         case InvalidOrder():
             return _invalid([Fault(pointer_of(item.field), item.code, item.message) for item in error.errors])
+        case InvalidOperation():
+            return _invalid([Fault(f"/{error.field}", "invalid", str(error))])
         case ActRefused():
             return "state-conflict", str(error), {"state": error.state, "possible": list(error.possible)}
         case OrderNotCancellable():

@@ -16,13 +16,13 @@ from orders import services
 from orders.api import order_or_404
 from orders.api_auth import actor_of
 from orders.api_idempotency import KEY_PARAMETER, REPLAYED_PARAMETER, once
-from orders.api_shapes import ORDER_ID_PARAMETER
+from orders.api_shapes import ORDER_ID_PARAMETER, OrderDetail
 from orders.models import Scope
 from orders.selectors import OrderView
 from sagas.api_fields import Strict, Words, checked, checked_query
 from sagas.api_paging import PageQuery, page_of
 from sagas.api_shapes import PublicUndo
-from sagas.api_view import ApiView
+from sagas.api_view import IF_MATCH, ApiView, check_version
 
 STATES = {
     "compensating": "undoing",
@@ -93,6 +93,7 @@ class CancelApi(ApiView):
         parameters=[
             ORDER_ID_PARAMETER,
             KEY_PARAMETER,
+            IF_MATCH,
             REPLAYED_PARAMETER,
             OpenApiParameter("Location", str, OpenApiParameter.HEADER, response=[202], description="The cancellation."),
         ],
@@ -211,6 +212,8 @@ def cancellation_url(found: dict[str, Any]) -> str:
 
 
 def _cancelled(request: Request, order_id: str, reason: str) -> Response:
+    # In here, so that a request that is sent twice gets its first answer although the order has changed by it.
+    check_version(request, OrderDetail(order_or_404(order_id, request)).data)
     services.cancel_order(order_id=order_id, actor=actor_of(request), reason=reason)
     found = _cancellation_of(order_or_404(order_id, request))
     headers = {"Location": cancellation_url(found), "Retry-After": "1"}

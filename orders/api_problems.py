@@ -142,6 +142,27 @@ PROBLEMS = {
             remedy="Send it in one piece, with its length.",
         ),
         Problem(
+            code="version-mismatch",
+            status=HTTPStatus.PRECONDITION_FAILED,
+            title="It has changed since you looked",
+            cause="`If-Match` holds another ETag than what is there now has. Nothing was changed.",
+            remedy="Look at it again, and send the request with the new ETag if it still makes sense.",
+        ),
+        Problem(
+            code="version-required",
+            status=HTTPStatus.PRECONDITION_REQUIRED,
+            title="Which version did you look at?",
+            cause="This operation overwrites what somebody else may have changed meanwhile.",
+            remedy="Send the `ETag` of what you looked at as `If-Match`.",
+        ),
+        Problem(
+            code="selection-changed",
+            status=HTTPStatus.CONFLICT,
+            title="Other runs are meant now than in the dry run",
+            cause="The `token` of a dry run stands for exactly the runs it counted, and since then others fit.",
+            remedy="Do the dry run again, look at what it says, and send its token.",
+        ),
+        Problem(
             code="payload-too-large",
             status=HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
             title="The body is too large",

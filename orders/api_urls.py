@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import include, path, register_converter
 
-from orders import api, api_follow_up, api_schema
+from orders import api, api_follow_up, api_schema, api_shop
 from orders.intake import ORDER_ID
 
 
@@ -36,6 +36,12 @@ urlpatterns = [
         name="api-cancellation",
     ),
     path("orders/<api_order_id:order_id>/events", api_follow_up.EventListApi.as_view(), name="api-order-events"),
+    path("orders/<api_order_id:order_id>/notes", api_shop.NoteApi.as_view(), name="api-order-notes"),
+    path("inventory-items", api_shop.StockListApi.as_view(), name="api-inventory-items"),
+    path("inventory-items/<str:sku>", api_shop.StockItemApi.as_view(), name="api-inventory-item"),
+    path("api-keys", api_shop.KeyListApi.as_view(), name="api-keys"),
+    path("api-keys/<int:key_id>", api_shop.KeyApi.as_view(), name="api-key"),
+    path("me", api_shop.MeApi.as_view(), name="api-me"),
     path("", include("sagas.api_urls")),
     path("schema", api_schema.SchemaApi.as_view(), name="schema"),
     path("docs", api_schema.DocsApi.as_view(), name="docs"),

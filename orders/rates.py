@@ -55,6 +55,16 @@ def check(what: str, who: str, rate: Rate) -> None:
         raise TooOften(what, _wait(key, rate))
 
 
+def left(what: str, who: str, rate: Rate) -> tuple[int, int]:
+    """(how many more times, seconds until the count begins anew)."""
+    since = timezone.now() - timedelta(seconds=rate.seconds)
+    window = RateWindow.objects.filter(key=_key(what, who), begins_at__gt=since).first()
+    if window is None:
+        return rate.most, rate.seconds
+    ends = window.begins_at + timedelta(seconds=rate.seconds) - timezone.now()
+    return max(rate.most - window.count, 0), max(math.ceil(ends.total_seconds()), 1)
+
+
 def forget(what: str, who: str) -> None:
     """Begin anew."""
     RateWindow.objects.filter(key=_key(what, who)).delete()

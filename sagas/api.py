@@ -18,9 +18,20 @@ from sagas import selectors, services
 from sagas.api_fields import Moment, PlainObject, Strict, Text, Words, checked, checked_query
 from sagas.api_paging import PageQuery, page_of
 from sagas.api_shapes import DIRECTIONS, RUN_STATES, RunDetail, RunSummary
-from sagas.api_view import ETAG, IF_NONE_MATCH, NOT_MODIFIED, StaffView, answer_with_tag
+from sagas.api_view import (
+    ETAG,
+    IF_MATCH,
+    IF_MATCH_REQUIRED,
+    IF_NONE_MATCH,
+    NOT_MODIFIED,
+    StaffView,
+    answer_with_tag,
+    check_version,
+    tag_of,
+)
 from sagas.models import SagaRun
 
+ETAG_AFTER = OpenApiParameter("ETag", str, OpenApiParameter.HEADER, response=[202])
 READ, ACT = "runs:read", "runs:act"
 LOCATION = OpenApiParameter(
     "Location", str, OpenApiParameter.HEADER, response=[202], description="The run, to be looked at again."
@@ -71,7 +82,18 @@ class RunListApi(StaffView):
 class RunDetailApi(StaffView):
     """One run with its steps, attempts, compensations and events."""
 
-    scopes = {"GET": READ}
+    scopes = {"GET": READ, "PATCH": ACT}
+    acts = {"PATCH": "assign"}
+
+    class Input(Strict):
+        """What may be changed of a run as such. All else is history, or an act of its own."""
+
+        owner = Text(
+            max_length=150, allow_null=True, help_text="As the history names people: `user:gina`; null: everybody's."
+        )
+
+        class Meta:
+            ref_name = "RunChange"
 
     @extend_schema(
         operation_id="get_saga_run",
@@ -81,7 +103,22 @@ class RunDetailApi(StaffView):
         responses={200: RunDetail, 304: NOT_MODIFIED},
     )
     def get(self, request: Request, run_id: UUID) -> Response:
-        return answer_with_tag(request, RunDetail(_view(run_id)).data)
+        return answer_with_tag(request, RunDetail(view_or_404(run_id)).data)
+
+    @extend_schema(
+        operation_id="change_saga_run",
+        summary="Say who looks after a run",
+        description="Of a run that waits for a person.",
+        tags=["Runs"],
+        parameters=[IF_MATCH_REQUIRED, OpenApiParameter("ETag", str, OpenApiParameter.HEADER, response=[200])],
+        request=Input,
+        responses={200: RunDetail},
+    )
+    def patch(self, request: Request, run_id: UUID) -> Response:
+        owner = _checked_act(self.Input, request, run_id, is_required=True)["owner"] or ""
+        services.assign(run_id=run_id, owner=owner, actor=actor_of(request))
+        data = RunDetail(view_or_404(run_id)).data
+        return Response(data, headers={"ETag": tag_of(data)})
 
 
 class Place(Strict):
@@ -112,13 +149,14 @@ class RetryApi(StaffView):
         summary="Try a step or an undo again now",
         description="Also cuts a wait short. Sent twice it is done once.",
         tags=["Runs"],
-        parameters=[LOCATION],
+        parameters=[IF_MATCH, LOCATION, ETAG_AFTER],
         request=Input,
         responses={202: RunDetail},
     )
     def post(self, request: Request, run_id: UUID) -> Response:
-        services.retry(run_id=_known(run_id), actor=actor_of(request), **checked(self.Input, request.data))
-        return _accepted(run_id)
+        data = _checked_act(self.Input, request, run_id)
+        services.retry(run_id=run_id, actor=actor_of(request), **data)
+        return accepted(run_id)
 
 
 class SkipApi(StaffView):
@@ -140,13 +178,14 @@ class SkipApi(StaffView):
         summary="Go on without a step or an undo",
         description="For a run that needs attention. What the step would have done stays undone.",
         tags=["Runs"],
-        parameters=[LOCATION],
+        parameters=[IF_MATCH, LOCATION, ETAG_AFTER],
         request=Input,
         responses={202: RunDetail},
     )
     def post(self, request: Request, run_id: UUID) -> Response:
-        services.skip(run_id=_known(run_id), actor=actor_of(request), **checked(self.Input, request.data))
-        return _accepted(run_id)
+        data = _checked_act(self.Input, request, run_id)
+        services.skip(run_id=run_id, actor=actor_of(request), **data)
+        return accepted(run_id)
 
 
 class ResolveApi(StaffView):
@@ -170,13 +209,53 @@ class ResolveApi(StaffView):
         summary="Say that a step or an undo was done outside",
         description="For a run that needs attention: the run goes on as if the step had succeeded.",
         tags=["Runs"],
-        parameters=[LOCATION],
+        parameters=[IF_MATCH, LOCATION, ETAG_AFTER],
         request=Input,
         responses={202: RunDetail},
     )
     def post(self, request: Request, run_id: UUID) -> Response:
-        services.resolve(run_id=_known(run_id), actor=actor_of(request), **checked(self.Input, request.data))
-        return _accepted(run_id)
+        data = _checked_act(self.Input, request, run_id)
+        services.resolve(run_id=run_id, actor=actor_of(request), **data)
+        return accepted(run_id)
+
+
+class CompensateApi(StaffView):
+    """Have everything undone."""
+
+    scopes = {"POST": ACT}
+    act = "cancel"
+
+    class Input(Strict):
+        """That a run is to be undone, and why."""
+
+        reason = Words(max_length=services.LONGEST_REASON, help_text="Why; it stays in the history.")
+
+        class Meta:
+            ref_name = "Compensation"
+
+    @extend_schema(
+        operation_id="compensate_saga_run",
+        summary="Have everything undone",
+        description="Newest first; a step under way ends first. Sent twice it is done once.",
+        tags=["Runs"],
+        parameters=[IF_MATCH, LOCATION, ETAG_AFTER],
+        request=Input,
+        responses={202: RunDetail},
+    )
+    def post(self, request: Request, run_id: UUID) -> Response:
+        data = _checked_act(self.Input, request, run_id)
+        services.cancel(run_id=run_id, actor=actor_of(request), **data)
+        return accepted(run_id)
+
+
+def _checked_act(
+    shape: type[serializers.Serializer[Any]], request: Request, run_id: UUID, *, is_required: bool = False
+) -> dict[str, Any]:
+    """The body of an act on a run that is there, and is as the caller saw it."""
+    view = view_or_404(run_id)
+    data = checked(shape, request.data)
+    check_version(request, RunDetail(view).data, is_required=is_required)
+    return data
 
 
 def actor_of(request: Request) -> str:
@@ -197,24 +276,16 @@ def _runs(query: dict[str, Any]) -> QuerySet[SagaRun]:
     return SagaRun.objects.filter(**{name: value for name, value in asked.items() if value is not None})
 
 
-def _known(run_id: UUID) -> UUID:
+def view_or_404(run_id: UUID) -> selectors.RunView:
     """Raises Http404 for a run that is not there."""
-    if not SagaRun.objects.filter(pk=run_id).exists():
-        raise Http404(f"There is no run {run_id}.")
-    return run_id
-
-
-def _view(run_id: UUID) -> selectors.RunView:
     try:
         return selectors.run_view(run_id)
     except SagaRun.DoesNotExist:
         raise Http404(f"There is no run {run_id}.") from None
 
 
-def _accepted(run_id: UUID) -> Response:
+def accepted(run_id: UUID) -> Response:
     """The run as it now is; what was asked for goes on by itself."""
-    return Response(
-        RunDetail(_view(run_id)).data,
-        status=HTTPStatus.ACCEPTED,
-        headers={"Location": reverse("api-saga-run", kwargs={"run_id": run_id}), "Retry-After": "1"},
-    )
+    data = RunDetail(view_or_404(run_id)).data
+    headers = {"Location": reverse("api-saga-run", kwargs={"run_id": run_id}), "Retry-After": "1", "ETag": tag_of(data)}
+    return Response(data, status=HTTPStatus.ACCEPTED, headers=headers)

@@ -10,7 +10,7 @@ from rest_framework import serializers
 from sagas.api_fields import PlainObject
 from sagas.definition import Kind
 from sagas.models import RunEvent, SagaRun
-from sagas.selectors import AttemptView, RunView, StepView
+from sagas.selectors import AttemptView, RunView, StepView, owner_of
 from sagas.states import Direction, Outcome, RunStatus, StepState, UndoState
 
 Data = dict[str, Any]
@@ -30,7 +30,7 @@ class AttemptError(serializers.Serializer[AttemptView]):
     message = serializers.CharField(source="error_message")
 
 
-class PublicAttempt(serializers.Serializer[AttemptView]):
+class PublicAttempt(serializers.Serializer[Any]):
     """One try of an action or a compensation."""
 
     number = serializers.IntegerField(help_text="From 1.")
@@ -86,7 +86,7 @@ class Undo(UndoFields):
     attempts = Attempt(many=True, source="undo_attempts")
 
 
-class StepFields(serializers.Serializer[StepView]):
+class StepFields(serializers.Serializer[Any]):
     """A step."""
 
     name = serializers.CharField()
@@ -174,11 +174,15 @@ class RunSummary(serializers.Serializer[Any]):
 class RunDetail(RunSummary):
     """A run with everything that is known of it."""
 
+    owner = serializers.SerializerMethodField(help_text="Who looks after it while it waits for a person; or empty.")
     input = PlainObject(source="run.input", help_text="What it was started with.")
     cancel_refusal = serializers.CharField(help_text="Why it cannot be cancelled; empty if it can.")
     cancel_reason = serializers.CharField(source="run.cancel_reason")
     steps = StepDetail(many=True)
     events = RunEventShape(many=True, help_text="Oldest first.")
+
+    def get_owner(self, view: RunView) -> str:
+        return owner_of(view.run)
 
 
 def failure_of(view: RunView) -> Data | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from sagas import api
+from sagas import api, api_bulk, api_parts
 
 urlpatterns = [
     path("saga-runs", api.RunListApi.as_view(), name="api-saga-runs"),
@@ -12,4 +12,16 @@ urlpatterns = [
     path("saga-runs/<uuid:run_id>/retries", api.RetryApi.as_view(), name="api-saga-run-retries"),
     path("saga-runs/<uuid:run_id>/skips", api.SkipApi.as_view(), name="api-saga-run-skips"),
     path("saga-runs/<uuid:run_id>/resolutions", api.ResolveApi.as_view(), name="api-saga-run-resolutions"),
+    path("saga-runs/<uuid:run_id>/compensations", api.CompensateApi.as_view(), name="api-saga-run-compensations"),
+    path("saga-runs/<uuid:run_id>/steps", api_parts.StepListApi.as_view(), name="api-saga-run-steps"),
+    path(
+        "saga-runs/<uuid:run_id>/steps/<str:step>/attempts",
+        api_parts.AttemptListApi.as_view(),
+        name="api-step-attempts",
+    ),
+    path("saga-definitions", api_parts.DefinitionListApi.as_view(), name="api-saga-definitions"),
+    path("saga-definitions/<str:name>", api_parts.DefinitionApi.as_view(), name="api-saga-definition"),
+    path("bulk-operations", api_bulk.BulkCollectionApi.as_view(), name="api-bulk-operations"),
+    path("bulk-operations/<uuid:operation_id>", api_bulk.BulkDetailApi.as_view(), name="api-bulk-operation"),
+    path("bulk-operations/<uuid:operation_id>/items", api_bulk.BulkItemsApi.as_view(), name="api-bulk-items"),
 ]

@@ -27,6 +27,39 @@ ETAG = OpenApiParameter("ETag", str, OpenApiParameter.HEADER, response=[200, 304
 NOT_MODIFIED = OpenApiResponse(description="Nothing changed.")
 
 
+IF_MATCH = OpenApiParameter(
+    "If-Match",
+    str,
+    OpenApiParameter.HEADER,
+    description="The `ETag` you acted on: a 412 tells that it has changed since, and nothing is done.",
+)
+
+
+IF_MATCH_REQUIRED = OpenApiParameter(
+    "If-Match",
+    str,
+    OpenApiParameter.HEADER,
+    required=True,
+    description="The `ETag` of what you looked at: a 412 tells that it has changed since, and nothing is done.",
+)
+
+
+class VersionMismatch(APIException):
+    """What the caller acted on has changed since they looked."""
+
+    status_code = HTTPStatus.PRECONDITION_FAILED
+    default_code = "version-mismatch"
+    default_detail = "It has changed since the ETag in If-Match. Look at it again, and decide again."
+
+
+class VersionRequired(APIException):
+    """Two people who change the same thing must not overwrite each other unseen."""
+
+    status_code = HTTPStatus.PRECONDITION_REQUIRED
+    default_code = "version-required"
+    default_detail = "Send the ETag of what you looked at as If-Match."
+
+
 class LengthRequired(APIException):
     """A body that does not say how long it is; servers below us would pass it on as empty."""
 
@@ -44,6 +77,8 @@ class ApiView(APIView):
     scopes: ClassVar[dict[str, str]] = {}
     act: ClassVar[str] = ""
     """What a person needs leave for beyond being staff: retry, skip, resolve."""
+    acts: ClassVar[dict[str, str]] = {}
+    """The same by method, where not all of them need it."""
     metadata_class = None
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
@@ -84,9 +119,28 @@ def answer_with_tag(request: Request | HttpRequest, data: Any) -> Response:
     The tag is made of the answer itself. A version of the row would miss what changes beside it, a parcel handed
     over for one, and nothing of the caller's goes in.
     """
-    body = JSONRenderer().render(data)
-    tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
-    known = [part.strip().removeprefix("W/") for part in request.headers.get("If-None-Match", "").split(",")]
-    if tag in known or "*" in known:
+    tag = tag_of(data)
+    if _is_among(tag, request.headers.get("If-None-Match", "")):
         return Response(status=HTTPStatus.NOT_MODIFIED, headers={"ETag": tag})
     return Response(data, headers={"ETag": tag})
+
+
+def check_version(request: Request, data: Any, *, is_required: bool = False) -> None:
+    """Hold `data`, as it would be answered now, against the caller's If-Match. Raises VersionMismatch, VersionRequired.
+
+    A kindness to people who look before they act, not a lock: what the state allows is checked by the act itself.
+    """
+    known = request.headers.get("If-Match", "")
+    if not known and is_required:
+        raise VersionRequired
+    if known and not _is_among(tag_of(data), known):
+        raise VersionMismatch
+
+
+def tag_of(data: Any) -> str:
+    return f'"{hashlib.sha256(JSONRenderer().render(data)).hexdigest()[:32]}"'
+
+
+def _is_among(tag: str, header: str) -> bool:
+    known = [part.strip().removeprefix("W/") for part in header.split(",")]
+    return tag in known or "*" in known

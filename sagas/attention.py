@@ -18,7 +18,7 @@ from django.utils.module_loading import import_string
 from sagas import registry
 from sagas.exceptions import UnknownSaga
 from sagas.models import Assignment, RunEvent, SagaRun, StepRecord
-from sagas.selectors import runs_needing_attention
+from sagas.selectors import owner_of, runs_needing_attention
 from sagas.states import DONE, Direction, Outcome, RunStatus
 
 LATE_AFTER = timedelta(minutes=30)
@@ -156,7 +156,7 @@ def waiting_items(now: datetime, *, cause: Cause | None = None) -> list[Item]:
                 tries=attempt.number if attempt is not None else 0,
                 outcome=attempt.outcome if attempt is not None and failed else "",
                 message=run.attention_reason,
-                owner=_assignment(run).owner,
+                owner=owner_of(run),
                 snoozed_until=_rests_until(_assignment(run), began, now),
                 amounts=amounts.get((run.saga, run.business_key), {}),
             )

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from django.core.exceptions import ObjectDoesNotExist
 from django.db.models import Count, Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
 
@@ -103,7 +104,7 @@ class RunView:
 
 def run_view(run_id: UUID | str) -> RunView:
     """One run with its events, oldest first. Raises SagaRun.DoesNotExist."""
-    run = SagaRun.objects.get(pk=run_id)
+    run = SagaRun.objects.select_related("assignment").get(pk=run_id)
     view = views_for([run])[run.pk]
     view.events.extend(RunEvent.objects.filter(run=run).order_by("id"))
     return view
@@ -125,6 +126,14 @@ def views_for(runs: Iterable[SagaRun]) -> dict[UUID, RunView]:
         run.pk: _view(Held(run=run, saga=_definition(run), records=records[run.pk], signals=signals[run.pk]), now)
         for run in rows
     }
+
+
+def owner_of(run: SagaRun) -> str:
+    """Who looks after it; nobody is an empty text."""
+    try:
+        return run.assignment.owner
+    except ObjectDoesNotExist:
+        return ""
 
 
 def find_run(*, saga: str, business_key: str) -> SagaRun | None:
@@ -434,6 +443,7 @@ __all__ = [
     "find_run",
     "missing_definitions",
     "overdue",
+    "owner_of",
     "run_view",
     "runs_needing_attention",
     "step_line",

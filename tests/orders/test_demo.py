@@ -76,7 +76,7 @@ class TestShop:
         assert None not in users.values()
         assert allowed == {
             "ada": [],
-            "agent": ["see_runs", "cancel", "retry"],
+            "agent": ["see_runs", "cancel", "retry", "assign"],
             "supervisor": [act.value for act in Act],
         }
 

@@ -16,6 +16,7 @@ from orders.exceptions import HistoryIsKept
 from orders.models import (
     Order,
     OrderLine,
+    OrderNote,
     Payment,
     PaymentOperation,
     Product,
@@ -24,12 +25,14 @@ from orders.models import (
     SandboxMail,
     SandboxParcel,
     SandboxRefund,
+    SavedView,
     SentMessage,
     Shipment,
     StockItem,
     StockMovement,
 )
 from orders.models.kept import KeptRow
+from tests.factories import make_user
 
 pytestmark = pytest.mark.django_db
 
@@ -110,6 +113,11 @@ def refund(**changes: Any) -> SandboxRefund:
     return SandboxRefund.objects.create(charge=of, **{"key": "r", "refund_id": "RFN-1", "amount": 60, **changes})
 
 
+def saved_view(**changes: Any) -> SavedView:
+    of = changes.pop("user", None) or make_user()
+    return SavedView.objects.create(user=of, **{"name": "Large", "query": "least=100", **changes})
+
+
 def mail() -> SandboxMail:
     return SandboxMail.objects.create(key="k", email_id="EMAIL-1", recipient="ada@example.com")
 
@@ -144,11 +152,14 @@ CHECKS: dict[str, Callable[[], Any]] = {
     "orders_message_sent_has_time": lambda: message(status="sent", email_id="EMAIL-1"),
     "orders_sandbox_refunded_within_charge": lambda: charge(refunded=61),
     "orders_sandbox_refund_positive": lambda: refund(amount=0),
+    "orders_note_has_text": lambda: OrderNote.objects.create(order=order(), author="user:ada", text=""),
+    "orders_view_has_name": lambda: saved_view(name=""),
 }
 UNIQUE: dict[str, Callable[[], Any]] = {
     "orders_movement_once_per_key": twice(movement, "stock"),
     "orders_reservation_once_per_key": twice(reservation, "stock", reservation_id="RES-2"),
     "orders_line_sku_once": twice(line, "order"),
+    "orders_view_name_once": twice(saved_view, "user"),
     "orders_message_once": twice(message, "order", key="another"),
     "orders_shipment_tracking_once": lambda: [
         shipment(order=order(order_id=f"ORD-{number}"), reference=f"REF-{number}", carrier="c", tracking_number="TRK-1")

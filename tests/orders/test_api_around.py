@@ -1,0 +1,331 @@
+"""The API around orders: versions, notes, stock, keys, definitions, steps, and acts on many runs."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from typing import Any
+
+import pytest
+
+from orders.api_problems import PROBLEMS
+from orders.models import ApiKey, Order, OrderNote, Scope
+from sagas.models import BulkOperation, SagaRun
+from sagas.operations import work_off
+from sagas.testing import run_to_end
+from tests.factories import make_order, make_shop, make_user
+from tests.orders.api_client import ORDERS, Caller, faults, make_caller, order_body, problem
+from tests.orders.pages import ended, run_of
+
+pytestmark = pytest.mark.django_db(transaction=True)
+RUNS = "/api/v1/saga-runs"
+BULK = "/api/v1/bulk-operations"
+CHEAP: dict[str, Any] = {"items": [{"sku": "ITEM-001", "quantity": 1}], "total_amount": None}
+
+
+@pytest.fixture
+def ada() -> Caller:
+    make_shop()
+    return make_caller(make_user(username="ada"))
+
+
+@pytest.fixture
+def gina(ada: Caller) -> Caller:
+    return make_caller(make_user(username="gina", role="agent"))
+
+
+@pytest.fixture
+def sam(ada: Caller) -> Caller:
+    return make_caller(make_user(username="sam", role="supervisor"))
+
+
+def sent(caller: Caller, method: str, path: str, body: Any = None, **headers: str) -> Any:
+    return caller.client.generic(
+        method,
+        path,
+        b"" if body is None else json.dumps(body).encode(),
+        content_type="application/json",
+        headers=caller.named(headers),
+    )
+
+
+class TestVersions:
+    def test_an_act_on_what_has_changed_meanwhile_is_refused(self, sam: Caller) -> None:
+        order = ended("needs_attention")
+        path = f"{RUNS}/{order.run_id}"
+        tag = sam.get(path).headers["ETag"]
+        place = {"step": "process_payment", "direction": "compensation", "reason": "x"}
+        sam.post(f"{path}/retries", place)
+        before = run_of(order).events.count()
+
+        refused = sam.post(f"{path}/skips", place, If_Match=tag)
+
+        problem(refused, 412, "version-mismatch")
+        assert run_of(order).events.count() == before
+
+    @pytest.mark.parametrize("header", ["{tag}", "W/{tag}", '"other", {tag}', "*"])
+    def test_an_act_on_what_is_as_it_was_is_done_and_tells_the_new_tag(self, sam: Caller, header: str) -> None:
+        order = ended("needs_attention")
+        path = f"{RUNS}/{order.run_id}"
+        tag = sam.get(path).headers["ETag"]
+
+        done = sam.post(f"{path}/compensations", {"reason": "recalled"}, If_Match=header.format(tag=tag))
+
+        assert done.status_code == 202
+        assert done.headers["ETag"] == sam.get(path).headers["ETag"]
+
+    def test_an_order_is_cancelled_as_it_was_seen(self, ada: Caller) -> None:
+        placed = ada.post(ORDERS, order_body())
+        path = f"{ORDERS}/ORD-123"
+        assert placed.headers["ETag"] == ada.get(path).headers["ETag"]
+        run_to_end(SagaRun.objects.get())
+
+        late = ada.post(f"{path}/cancellations", {"reason": "x"}, If_Match=placed.headers["ETag"])
+        problem(late, 412, "version-mismatch")
+        assert SagaRun.objects.get().status == "completed"
+        key = {"If_Match": ada.get(path).headers["ETag"], "Idempotency_Key": "k-1"}
+        first = ada.post(f"{path}/cancellations", {"reason": "x"}, **key)
+        again = ada.post(f"{path}/cancellations", {"reason": "x"}, **key)
+
+        assert (first.status_code, again.status_code) == (202, 202)
+        assert again.headers["Idempotent-Replayed"] == "true"
+
+    def test_who_looks_after_a_run_is_not_overwritten_unseen(self, gina: Caller) -> None:
+        order = ended("needs_attention")
+        path = f"{RUNS}/{order.run_id}"
+
+        problem(sent(gina, "PATCH", path, {"owner": "user:gina"}), 428, "version-required")
+        problem(sent(gina, "PATCH", path, {"owner": "user:gina"}, If_Match='"old"'), 412, "version-mismatch")
+        taken = sent(gina, "PATCH", path, {"owner": "user:gina"}, If_Match=gina.get(path).headers["ETag"])
+
+        assert (taken.status_code, taken.json()["owner"]) == (200, "user:gina")
+        assert gina.get(path).headers["ETag"] == taken.headers["ETag"]
+        back = sent(gina, "PATCH", path, {"owner": None}, If_Match=taken.headers["ETag"])
+        assert back.json()["owner"] == ""
+        assert [event["kind"] for event in back.json()["events"]][-2:] == ["assigned", "released"]
+
+    def test_customers_take_nothing_on(self, ada: Caller) -> None:
+        order = ended("needs_attention")
+
+        problem(sent(ada, "PATCH", f"{RUNS}/{order.run_id}", {"owner": "x"}, If_Match="*"), 403, "forbidden")
+
+
+class TestLimits:
+    def test_what_is_left_is_told(self, ada: Caller, settings: Any) -> None:
+        settings.API_ORDER_RATE = type("Rate", (), {"most": 2, "seconds": 60})()
+        first = ada.post(ORDERS, order_body())
+        second = ada.post(ORDERS, order_body())
+
+        third = ada.post(ORDERS, order_body())
+
+        assert first.headers["RateLimit-Policy"] == second.headers["RateLimit-Policy"] == '"order";q=2;w=60'
+        assert first.headers["RateLimit"].startswith('"order";r=1;t=')
+        assert second.headers["RateLimit"].startswith('"order";r=0;t=')
+        problem(third, 429, "rate-limited")
+        assert third.headers["RateLimit"] == f'"order";r=0;t={third.headers["Retry-After"]}'
+
+
+class TestNotes:
+    def test_written_and_read_by_staff(self, gina: Caller, ada: Caller) -> None:
+        ada.post(ORDERS, order_body())
+        path = f"{ORDERS}/ORD-123/notes"
+
+        written = gina.post(path, {"text": "Called.\nTwice."})
+
+        assert (written.status_code, written.headers["Location"]) == (201, path)
+        assert gina.get(path).json()["results"] == [written.json()]
+        assert (written.json()["author"], written.json()["text"]) == ("key:gina's key", "Called.\nTwice.")
+        problem(ada.get(path), 403, "forbidden")
+        problem(gina.get(f"{ORDERS}/ORD-124/notes"), 404, "not-found")
+
+    @pytest.mark.parametrize(
+        ("body", "found"),
+        [
+            ({}, [("/text", "required")]),
+            ({"text": "  "}, [("/text", "blank")]),
+            ({"text": "x" * 2001}, [("/text", "max_length")]),
+            ({"text": "\u202e"}, [("/text", "control_character")]),
+            ({"text": "x", "more": 1}, [("/more", "unknown_field")]),
+        ],
+    )
+    def test_what_is_no_note(self, gina: Caller, body: dict[str, Any], found: list[tuple[str, str]]) -> None:
+        make_order()
+
+        assert faults(gina.post(f"{ORDERS}/ORD-123/notes", body)) == found
+        assert not OrderNote.objects.exists()
+
+
+class TestParts:
+    def test_steps_and_every_attempt(self, gina: Caller, ada: Caller) -> None:
+        order = ended("needs_attention")
+        path = f"{RUNS}/{order.run_id}/steps"
+
+        steps = gina.get(path).json()["results"]
+        attempts = gina.get(f"{path}/process_payment/attempts").json()
+
+        assert steps == gina.get(f"{RUNS}/{order.run_id}").json()["steps"]
+        assert [one["outcome"] for one in attempts["attempts"]] == ["succeeded"]
+        numbers = [one["number"] for one in attempts["compensation_attempts"]]
+        assert numbers == list(range(1, run_of(order).records.filter(direction="compensation").count()))
+        assert "no step bribe" in problem(gina.get(f"{path}/bribe/attempts"), 404, "not-found")["detail"]
+        problem(ada.get(path), 403, "forbidden")
+
+    def test_definitions(self, gina: Caller) -> None:
+        (listed,) = gina.get("/api/v1/saga-definitions").json()["results"]
+        first = gina.get("/api/v1/saga-definitions/order_processing")
+
+        assert listed == first.json()
+        assert [step["name"] for step in listed["steps"]] == [
+            "reserve_inventory", "process_payment", "create_shipment", "send_confirmation_email",
+        ]  # fmt: skip
+        assert listed["steps"][1]["compensation_title"] == "Refund payment"
+        again = gina.get("/api/v1/saga-definitions/order_processing", If_None_Match=first.headers["ETag"])
+        assert (again.status_code, again.content) == (304, b"")
+        problem(gina.get("/api/v1/saga-definitions/nothing"), 404, "not-found")
+
+    def test_stock(self, gina: Caller) -> None:
+        make_order()
+        run_to_end(SagaRun.objects.get())
+
+        items = gina.get("/api/v1/inventory-items", {"limit": 1}).json()
+        one = gina.get("/api/v1/inventory-items/ITEM-001").json()
+
+        assert items["results"] == [one]
+        assert items["next"] is not None
+        assert (one["on_hand"], one["reserved"], one["free"]) == (10, 2, 8)
+        assert one["price"] == {"amount": "30.00", "currency": "EUR"}
+        problem(gina.get("/api/v1/inventory-items/NONE"), 404, "not-found")
+
+
+class TestKeys:
+    def test_made_listed_and_revoked(self, ada: Caller) -> None:
+        body = {"name": "reader", "scopes": ["orders:read"]}
+
+        made = ada.post("/api/v1/api-keys", body)
+
+        assert made.status_code == 201
+        reader = Caller(made.json()["key"])
+        assert reader.get(ORDERS).status_code == 200
+        problem(reader.post(ORDERS, order_body()), 403, "scope-missing")
+        listed = ada.get("/api/v1/api-keys").json()["results"]
+        assert [key["name"] for key in listed] == ["reader", "ada's key"]
+        assert "key" not in listed[0]
+        path = f"/api/v1/api-keys/{listed[0]['id']}"
+        assert [sent(ada, "DELETE", path).status_code for _ in range(2)] == [204, 204]
+        problem(reader.get(ORDERS), 401, "unauthenticated")
+
+    def test_a_key_gives_no_more_than_it_has(self, ada: Caller) -> None:
+        small = make_caller(ada.key.user, Scope.KEYS_MANAGE, name="small")  # type: ignore[union-attr]
+
+        refused = small.post("/api/v1/api-keys", {"name": "x", "scopes": ["orders:read"]})
+
+        assert "orders:read" in problem(refused, 403, "scope-missing")["detail"]
+        assert not ApiKey.objects.filter(name="x").exists()
+
+    def test_others_keys_are_not_there(self, ada: Caller, gina: Caller) -> None:
+        assert ada.key is not None
+        problem(sent(gina, "DELETE", f"/api/v1/api-keys/{ada.key.pk}"), 404, "not-found")
+        assert "ada's key" not in str(gina.get("/api/v1/api-keys").json())
+        assert ada.get(ORDERS).status_code == 200
+
+    @pytest.mark.parametrize(
+        ("change", "found"),
+        [
+            ({"name": "ada's key"}, [("/name", "taken")]),
+            ({"scopes": []}, [("/scopes", "empty")]),
+            ({"scopes": ["all"]}, [("/scopes/0", "invalid_choice")]),
+            ({"expires_at": "2020-01-01T00:00:00Z"}, [("/expires_at", "invalid")]),
+        ],
+    )
+    def test_what_is_no_key(self, ada: Caller, change: dict[str, Any], found: list[tuple[str, str]]) -> None:
+        response = ada.post("/api/v1/api-keys", {"name": "x", "scopes": ["orders:read"], **change})
+
+        got = faults(response)
+        assert [place.partition("/0")[0] for place, _ in got] == [place.partition("/0")[0] for place, _ in found]
+        assert ApiKey.objects.count() == 1
+
+    def test_who_am_i(self, ada: Caller, gina: Caller) -> None:
+        told = gina.get("/api/v1/me").json()
+
+        assert (told["username"], told["actor"], told["roles"]) == ("gina", "key:gina's key", ["agent"])
+        assert told["may"] == ["see_runs", "cancel", "retry", "assign"]
+        assert told["key"]["name"] == "gina's key"
+        assert ada.get("/api/v1/me").json()["may"] == []
+
+
+class TestManyAtOnce:
+    def test_dry_run_then_done_then_followed(self, sam: Caller) -> None:
+        orders = [ended("needs_attention", order_id=f"ORD-{number}", **CHEAP) for number in range(2)]
+        asked = {"act": "retry", "filter": {"state": "needs_attention"}, "reason": "bank is back"}
+
+        dry = sam.post(BULK, {**asked, "dry_run": True})
+        assert (dry.status_code, dry.json()["count"], sorted(dry.json()["sample"])) == (200, 2, ["ORD-0", "ORD-1"])
+        assert not BulkOperation.objects.exists()
+        begun = sam.post(BULK, {**asked, "token": dry.json()["token"], "max_per_second": 100})
+
+        assert begun.status_code == 202
+        path = begun.headers["Location"]
+        assert begun.json()["counts"] == {"pending": 2, "done": 0, "refused": 0, "failed": 0}
+        work_off()
+        run_to_end(run_of(orders[0]))
+        ended_one = sam.get(path).json()
+        assert (ended_one["state"], ended_one["counts"]["done"]) == ("ended", 2)
+        items = sam.get(f"{path}/items", {"state": "done"}).json()["results"]
+        assert [(item["business_key"], item["note"]) for item in items] == [
+            ("ORD-0", "is tried again"),
+            ("ORD-1", "is tried again"),
+        ]
+
+    def test_other_runs_than_in_the_dry_run(self, sam: Caller) -> None:
+        ended("needs_attention", order_id="ORD-1", **CHEAP)
+        asked = {"act": "retry", "filter": {"saga": "order_processing"}, "reason": "x"}
+        token = sam.post(BULK, {**asked, "dry_run": True}).json()["token"]
+        make_order(order_id="ORD-2", **CHEAP)
+
+        problem(sam.post(BULK, {**asked, "token": token}), 409, "selection-changed")
+        assert not BulkOperation.objects.exists()
+
+    def test_stopped(self, sam: Caller) -> None:
+        order = ended("needs_attention", **CHEAP)
+        path = sam.post(BULK, {"act": "retry", "run_ids": [str(order.run_id)], "reason": "x"}).headers["Location"]
+
+        stopped = sent(sam, "DELETE", path)
+
+        assert (stopped.status_code, stopped.json()["state"]) == (202, "stopped")
+        assert work_off() == 0
+
+    @pytest.mark.parametrize(
+        ("body", "found"),
+        [
+            ({"act": "retry", "filter": {}, "reason": "x"}, [("/filter", "empty")]),
+            ({"act": "retry", "reason": "x"}, [("", "one_of")]),
+            ({"act": "pay", "filter": {"saga": "x"}, "reason": "x"}, [("/act", "invalid_choice")]),
+            ({"act": "retry", "filter": {"saga": "x"}, "reason": "x"}, [("/runs", "invalid")]),
+            ({"act": "retry", "filter": {"saga": "x"}}, [("/reason", "required")]),
+            ({"act": "retry", "run_ids": ["7"], "reason": "x"}, [("/run_ids/0", "invalid")]),
+        ],
+    )
+    def test_what_is_asked_wrongly(self, sam: Caller, body: dict[str, Any], found: list[tuple[str, str]]) -> None:
+        make_order()
+
+        assert faults(sam.post(BULK, body)) == found
+        assert not BulkOperation.objects.exists()
+
+    def test_supervisors_alone(self, gina: Caller, ada: Caller, sam: Caller) -> None:
+        order = ended("needs_attention", **CHEAP)
+        body = {"act": "retry", "run_ids": [str(order.run_id)], "reason": "x"}
+        path = sam.post(BULK, body).headers["Location"]
+
+        for caller in (gina, ada):
+            problem(caller.post(BULK, body), 403, "forbidden")
+            problem(sent(caller, "DELETE", path), 403, "forbidden")
+        assert gina.get(path).json()["state"] == "open"
+        problem(ada.get(path), 403, "forbidden")
+        problem(gina.get(f"{BULK}/{uuid.uuid4()}"), 404, "not-found")
+
+
+def test_every_new_problem_has_its_page(ada: Caller) -> None:
+    for code in ("version-mismatch", "version-required", "selection-changed"):
+        page = ada.get(f"/api/v1/problems/{code}", Accept="text/html")
+        assert PROBLEMS[code].title in page.content.decode()
+    assert Order.objects.count() == 0
