@@ -244,6 +244,8 @@ SPECTACULAR_SETTINGS = {
         "BulkState": "sagas.api_bulk.BULK_STATES",
         "BulkItemState": "sagas.api_bulk.ITEM_STATES",
         "Scope": "orders.api_shop.SCOPES",
+        "WebhookEventType": "orders.api_webhooks.EVENT_TYPES",
+        "WebhookDeliveryStatus": "orders.api_webhooks.DELIVERY_STATUSES",
         "CancellationState": "orders.api_follow_up.CANCELLATION_STATES",
         "Actor": "orders.api_follow_up.ACTORS",
     },
@@ -265,6 +267,7 @@ LOGIN_NAME_RATE = env_rate("LOGIN_NAME_RATE", "10/900")  # failed tries of one n
 LOGIN_ADDRESS_RATE = env_rate("LOGIN_ADDRESS_RATE", "100/900")  # and from one address, where an office may sit behind
 ORDER_RATE = env_rate("ORDER_RATE", "60/60")  # orders placed by one person
 API_ORDER_RATE = env_rate("API_ORDER_RATE", "1000/10")  # and with one key, by a shop's back end
+WEBHOOKS_LOCAL = env_bool("WEBHOOKS_LOCAL", DEMO)  # lets webhooks go to plain HTTP and to our own network: to try them
 # Where a caller's address stands. Behind a proxy it is in a header that the proxy must set itself, HTTP_X_REAL_IP say.
 CLIENT_ADDRESS = env_text("CLIENT_ADDRESS", "REMOTE_ADDR")
 

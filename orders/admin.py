@@ -371,3 +371,27 @@ class SandboxMailAdmin(ReadOnlyAdmin):
     list_filter = ("created_at",)
     ordering = ("-id",)
     exact_search = ("email_id", "key", "recipient")
+
+
+@admin.register(models.WebhookEndpoint)
+class WebhookEndpointAdmin(ReadOnlyAdmin):
+    list_display = ("url", "user", "is_active", "disabled_reason", "created_at")
+    list_filter = ("is_active",)
+    list_select_related = ("user",)
+    ordering = ("-id",)
+    exclude = ("secret", "old_secret")
+
+
+@admin.register(models.WebhookDelivery)
+class WebhookDeliveryAdmin(ReadOnlyAdmin):
+    list_display = ("event", "endpoint", "status", "attempts", "last_code", "last_error", "next_at", "delivered_at")
+    list_filter = ("status",)
+    list_select_related = ("event", "endpoint")
+    ordering = ("-id",)
+
+
+@admin.register(models.OrderNote)
+class OrderNoteAdmin(ReadOnlyAdmin):
+    list_display = ("order", "author", "text", "created_at")
+    list_select_related = ("order",)
+    ordering = ("-id",)

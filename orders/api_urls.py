@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import include, path, register_converter
 
-from orders import api, api_follow_up, api_schema, api_shop
+from orders import api, api_follow_up, api_schema, api_shop, api_webhooks
 from orders.intake import ORDER_ID
 
 
@@ -41,6 +41,24 @@ urlpatterns = [
     path("inventory-items/<str:sku>", api_shop.StockItemApi.as_view(), name="api-inventory-item"),
     path("api-keys", api_shop.KeyListApi.as_view(), name="api-keys"),
     path("api-keys/<int:key_id>", api_shop.KeyApi.as_view(), name="api-key"),
+    path("webhook-endpoints", api_webhooks.EndpointListApi.as_view(), name="api-webhook-endpoints"),
+    path("webhook-endpoints/<int:endpoint_id>", api_webhooks.EndpointApi.as_view(), name="api-webhook-endpoint"),
+    path(
+        "webhook-endpoints/<int:endpoint_id>/secret-rotations",
+        api_webhooks.RotationApi.as_view(),
+        name="api-webhook-rotations",
+    ),
+    path(
+        "webhook-endpoints/<int:endpoint_id>/test-deliveries",
+        api_webhooks.TestDeliveryApi.as_view(),
+        name="api-webhook-tests",
+    ),
+    path("webhook-deliveries", api_webhooks.DeliveryListApi.as_view(), name="api-webhook-deliveries"),
+    path(
+        "webhook-deliveries/<int:delivery_id>/redeliveries",
+        api_webhooks.RedeliveryApi.as_view(),
+        name="api-redeliveries",
+    ),
     path("me", api_shop.MeApi.as_view(), name="api-me"),
     path("", include("sagas.api_urls")),
     path("schema", api_schema.SchemaApi.as_view(), name="schema"),

@@ -12,9 +12,12 @@ class OrdersConfig(AppConfig):
 
     def ready(self) -> None:
         from orders.order_processing import ORDER_SAGA
-        from sagas import register
+        from orders.webhooks import delivery, outbox
+        from sagas import chores, notices, register
 
         register(ORDER_SAGA)
+        notices.listen(outbox.note)
+        chores.register(delivery.DELIVER, waits=delivery.is_waiting)
         # After each migration, and not once: a database that was emptied needs its roles again.
         post_migrate.connect(make_roles, sender=self, dispatch_uid="orders.make_roles")
 

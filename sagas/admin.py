@@ -13,7 +13,7 @@ from django.utils.safestring import SafeString
 from sagas import services
 from sagas.admin_tools import ReadOnlyAdmin, admin_link, ask_reason, list_link, page_link
 from sagas.exceptions import ActRefused
-from sagas.models import Barrier, RunEvent, SagaRun, Signal, StepRecord
+from sagas.models import Assignment, Barrier, BulkItem, BulkOperation, RunEvent, SagaRun, Signal, StepRecord
 from sagas.permissions import may
 from sagas.selectors import run_view
 from sagas.states import Direction
@@ -193,3 +193,25 @@ class BarrierAdmin(ReadOnlyAdmin):
 
 def _actor(request: HttpRequest) -> str:
     return f"user:{request.user.get_username()}"
+
+
+@admin.register(Assignment)
+class AssignmentAdmin(ReadOnlyAdmin):
+    list_display = ("run", "owner", "snoozed_until")
+    list_select_related = ("run",)
+    ordering = ("-run_id",)
+
+
+@admin.register(BulkOperation)
+class BulkOperationAdmin(ReadOnlyAdmin):
+    list_display = ("about", "act", "state", "actor", "created_at", "ended_at")
+    list_filter = ("act", "state")
+    ordering = ("-id",)
+
+
+@admin.register(BulkItem)
+class BulkItemAdmin(ReadOnlyAdmin):
+    list_display = ("run", "operation", "state", "note", "done_at")
+    list_filter = ("state",)
+    list_select_related = ("run", "operation")
+    ordering = ("-id",)

@@ -23,6 +23,7 @@ from sagas.decide import Attempt, Begin, Decision, Failure, History, decide, ret
 from sagas.definition import Saga, step_key
 from sagas.exceptions import UnknownSaga
 from sagas.models import RunEvent, SagaRun, Signal, StepRecord
+from sagas.notices import STEP_DONE, Notice, tell
 from sagas.retry import full_jitter
 from sagas.states import ENDED, RUN_MOVES, Direction, Outcome, RunStatus
 
@@ -158,7 +159,9 @@ def open_run(*, saga: Saga, business_key: str, input: Mapping[str, Any], actor: 
     )
     if not insert_missing(run):
         return None
-    insert_many(RunEvent, [RunEvent(run=run, kind="started", actor=actor, created_at=now)])
+    started = RunEvent(run=run, kind="started", actor=actor, created_at=now)
+    insert_many(RunEvent, [started])
+    tell([_notice(started)])
     return run
 
 
@@ -318,6 +321,7 @@ def amend(run: SagaRun, *, now: datetime, event: RunEvent, **changes: Any) -> Sa
         setattr(run, name, value)
     event.run = run
     event.save(force_insert=True)
+    tell([_notice(event)])
     return run
 
 
@@ -333,7 +337,7 @@ def record_by_hand(
     now: datetime,
 ) -> None:
     """Add the record of what a person settled: begun and ended in the same moment."""
-    StepRecord.objects.create(
+    record = StepRecord.objects.create(
         run=run,
         step=step,
         direction=direction.value,
@@ -346,6 +350,8 @@ def record_by_hand(
         ended_at=now,
         result=dict(result) if result is not None else None,
     )
+    if outcome is Outcome.RESOLVED:
+        tell([_done(run, record)])
 
 
 def waits_for(run: SagaRun, now: datetime) -> str:
@@ -564,3 +570,15 @@ def _write(
     update_many(StepRecord, closed, RECORD_FIELDS, guard="outcome", guarded=lambda _: "")
     insert_many(StepRecord, [record for one in held for _, record in one.begun])
     insert_many(RunEvent, events)
+    of = {run.pk: run for run in runs}
+    done = [_done(of[record.run_id], record) for record in closed if record.outcome == Outcome.SUCCEEDED.value]
+    tell([*done, *(_notice(event) for event in events)])
+
+
+def _notice(event: RunEvent) -> Notice:
+    return Notice(run=event.run, kind=event.kind, step=event.step, direction=event.direction, at=event.created_at)
+
+
+def _done(run: SagaRun, record: StepRecord) -> Notice:
+    at = record.ended_at or record.started_at
+    return Notice(run=run, kind=STEP_DONE, step=record.step, direction=record.direction, at=at)

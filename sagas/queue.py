@@ -18,7 +18,7 @@ from django_q.conf import Conf
 from django_q.models import OrmQ, Schedule
 from django_q.tasks import async_task
 
-from sagas import journal
+from sagas import chores, journal
 from sagas.driver import Driver, Limits
 from sagas.models import BulkOperation, StepRecord
 from sagas.states import BulkState
@@ -92,6 +92,9 @@ def sweep() -> int:
         _ring_safely()
     if waiting_operations().exists() and not bell_is_ringing(OPERATE):
         _ring_safely(OPERATE)
+    for what in chores.waiting():
+        if not bell_is_ringing(what):
+            _ring_safely(what)
     return waiting
 
 

@@ -42,6 +42,8 @@ SAMPLES = {
     "stock_id": "1",
     "view_id": "1",
     "key_id": "1",
+    "endpoint_id": "1",
+    "delivery_id": "1",
     "sku": "ITEM-001",
     "step": "process_payment",
     "name": "order_processing",

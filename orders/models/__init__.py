@@ -22,6 +22,7 @@ from orders.models.sandbox import (
 from orders.models.saved_view import SavedView
 from orders.models.shipment import Shipment
 from orders.models.stock import Product, Reservation, StockItem, StockMovement
+from orders.models.webhook import WebhookDelivery, WebhookEndpoint, WebhookEvent
 
 __all__ = [
     "ApiKey",
@@ -47,4 +48,7 @@ __all__ = [
     "StockItem",
     "StockMovement",
     "User",
+    "WebhookDelivery",
+    "WebhookEndpoint",
+    "WebhookEvent",
 ]

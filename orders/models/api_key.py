@@ -19,6 +19,7 @@ class Scope(StrEnum):
     ORDERS_WRITE = "orders:write"  # place and cancel them
     RUNS_READ = "runs:read"  # see runs, for staff
     RUNS_ACT = "runs:act"  # retry, skip, resolve, for staff
+    WEBHOOKS_MANAGE = "webhooks:manage"  # see and change endpoints of the same user, and what was sent to them
     KEYS_MANAGE = "keys:manage"  # see, make and revoke keys of the same user
 
 

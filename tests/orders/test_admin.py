@@ -16,7 +16,10 @@ from django.urls import reverse
 
 from orders import models as orders
 from orders.models import Order, Product, Shipment, StockItem, StockMovement
-from orders.services import cancel_order, hand_over
+from orders.services import add_note, cancel_order, hand_over
+from orders.webhooks import endpoints
+from sagas.models import Assignment
+from sagas.operations import Target, begin
 from sagas.selectors import SagaRun, run_view
 from sagas.testing import run_to_end
 from tests.factories import make_order, make_shop, make_user
@@ -77,6 +80,11 @@ def story() -> Order:
     run_to_end(run_of(order))
     cancel_order(order_id=order.order_id, actor="user:gina", reason="changed their mind")
     run_to_end(run_of(order))
+    add_note(order_id=order.order_id, author="user:sam", text="Called.")
+    endpoint = endpoints.create(user=make_user(username="hooks"), url="https://1.1.1.1/hooks")
+    endpoints.send_test(endpoint)
+    begin(act="retry", targets=[Target(run_id=run_of(order).pk)], about="one", actor="user:sam", reason="x")
+    Assignment.objects.create(run=run_of(order), owner="user:sam")
     return order
 
 
@@ -95,12 +103,26 @@ class TestLooking:
             "orders.Shipment",
             "orders.StockItem",
             "orders.StockMovement",
+            "orders.OrderNote",
+            "orders.WebhookDelivery",
+            "orders.WebhookEndpoint",
+            "sagas.Assignment",
             "sagas.Barrier",
+            "sagas.BulkItem",
+            "sagas.BulkOperation",
             "sagas.RunEvent",
             "sagas.SagaRun",
             "sagas.Signal",
             "sagas.StepRecord",
         }
+
+    def test_an_endpoints_secret_is_not_shown(self, story: Order, sam: Client) -> None:
+        endpoint = orders.WebhookEndpoint.objects.get()
+
+        page = sam.get(address(orders.WebhookEndpoint, "change", endpoint.pk)).content.decode()
+
+        assert endpoint.url in page
+        assert "whsec_" not in page
 
     def test_every_list_search_and_page_opens(self, story: Order, sam: Client) -> None:
         for model in SHOWN:

@@ -21,6 +21,7 @@ from schemathesis.core.parameters import ParameterLocation
 from orders.api_keys import create_key
 from orders.models import IdempotentRequest, Order, User
 from orders.services import cancel_order
+from orders.webhooks import endpoints
 from sagas.models import RunEvent, SagaRun
 from sagas.operations import Target, begin
 from sagas.testing import run_to_end
@@ -68,9 +69,9 @@ def known(supervisor_headers: dict[str, str]) -> dict[str, str]:
     event = RunEvent.objects.get(run=cancelled.run_id, kind="cancel_requested")
     target = Target(run_id=run.pk)
     operation = begin(act="assign", targets=[target], about="one", actor="user:supervisor", reason="because")
-    key, _ = create_key(
-        user=User.objects.get(username="supervisor"), name="to be revoked", created_by="user:supervisor"
-    )
+    supervisor = User.objects.get(username="supervisor")
+    key, _ = create_key(user=supervisor, name="to be revoked")
+    endpoint = endpoints.create(user=supervisor, url="https://1.1.1.1/hooks")
     return {
         "order_id": cancelled.order_id,
         "cancellation_id": str(event.pk),
@@ -80,6 +81,8 @@ def known(supervisor_headers: dict[str, str]) -> dict[str, str]:
         "name": "order_processing",
         "sku": "ITEM-001",
         "key_id": str(key.pk),
+        "endpoint_id": str(endpoint.pk),
+        "delivery_id": str(endpoints.send_test(endpoint).pk),
     }
 
 
@@ -121,6 +124,8 @@ def find_something(case: Any, known: dict[str, str]) -> None:
         case.headers["If-Match"] = "*"
     if not fits[ParameterLocation.BODY] or not isinstance(case.body, dict):
         return
+    if "url" in case.body:
+        case.body["url"] = "https://1.1.1.1/hooks"
     if "items" in case.body:
         for item, sku in zip(case.body["items"], ["ITEM-001", "ITEM-002"] * 50, strict=False):
             item["sku"] = sku

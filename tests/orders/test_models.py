@@ -30,6 +30,9 @@ from orders.models import (
     Shipment,
     StockItem,
     StockMovement,
+    WebhookDelivery,
+    WebhookEndpoint,
+    WebhookEvent,
 )
 from orders.models.kept import KeptRow
 from tests.factories import make_user
@@ -118,6 +121,22 @@ def saved_view(**changes: Any) -> SavedView:
     return SavedView.objects.create(user=of, **{"name": "Large", "query": "least=100", **changes})
 
 
+def endpoint(**changes: Any) -> WebhookEndpoint:
+    given = {"url": "https://shop.example/", "secret": "whsec_x", "created_at": NOW, **changes}
+    return WebhookEndpoint.objects.create(user=make_user(), **given)
+
+
+def delivery(**changes: Any) -> WebhookDelivery:
+    to = changes.pop("endpoint", None) or endpoint()
+    of = changes.pop("event", None) or WebhookEvent.objects.create(type="webhook.test", created_at=NOW)
+    return WebhookDelivery.objects.create(endpoint=to, event=of, **{"next_at": NOW, **changes})
+
+
+def two_deliveries() -> None:
+    first = delivery()
+    delivery(endpoint=first.endpoint, event=first.event)
+
+
 def mail() -> SandboxMail:
     return SandboxMail.objects.create(key="k", email_id="EMAIL-1", recipient="ada@example.com")
 
@@ -153,12 +172,16 @@ CHECKS: dict[str, Callable[[], Any]] = {
     "orders_sandbox_refunded_within_charge": lambda: charge(refunded=61),
     "orders_sandbox_refund_positive": lambda: refund(amount=0),
     "orders_note_has_text": lambda: OrderNote.objects.create(order=order(), author="user:ada", text=""),
+    "orders_endpoint_deleted_is_inactive": lambda: endpoint(deleted_at=NOW),
+    "orders_delivery_pending_has_time": lambda: delivery(next_at=None),
+    "orders_delivery_done_has_time": lambda: delivery(status="delivered", next_at=None),
     "orders_view_has_name": lambda: saved_view(name=""),
 }
 UNIQUE: dict[str, Callable[[], Any]] = {
     "orders_movement_once_per_key": twice(movement, "stock"),
     "orders_reservation_once_per_key": twice(reservation, "stock", reservation_id="RES-2"),
     "orders_line_sku_once": twice(line, "order"),
+    "orders_delivery_once": two_deliveries,
     "orders_view_name_once": twice(saved_view, "user"),
     "orders_message_once": twice(message, "order", key="another"),
     "orders_shipment_tracking_once": lambda: [
