@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import include, path, register_converter
 
-from orders import api, api_follow_up, api_schema, api_shop, api_webhooks
+from orders import api, api_follow_up, api_schema, api_shop, api_stream, api_webhooks
 from orders.intake import ORDER_ID
 
 
@@ -36,6 +36,7 @@ urlpatterns = [
         name="api-cancellation",
     ),
     path("orders/<api_order_id:order_id>/events", api_follow_up.EventListApi.as_view(), name="api-order-events"),
+    path("orders/<api_order_id:order_id>/stream", api_stream.order_stream, name="api-order-stream"),
     path("orders/<api_order_id:order_id>/notes", api_shop.NoteApi.as_view(), name="api-order-notes"),
     path("inventory-items", api_shop.StockListApi.as_view(), name="api-inventory-items"),
     path("inventory-items/<str:sku>", api_shop.StockItemApi.as_view(), name="api-inventory-item"),

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from django.contrib import admin
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.auth.models import User
 from django.contrib.messages import get_messages
 from django.db import connection
@@ -13,12 +14,15 @@ from django.db.models import Model
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
+from django.utils import timezone
+from django.utils.module_loading import import_string
+from django_q.models import OrmQ, Task
 
 from orders import models as orders
 from orders.models import Order, Product, Shipment, StockItem, StockMovement
 from orders.services import add_note, cancel_order, hand_over
 from orders.webhooks import endpoints
-from sagas.models import Assignment
+from sagas.models import Assignment, RunEvent, StepRecord
 from sagas.operations import Target, begin
 from sagas.selectors import SagaRun, run_view
 from sagas.testing import run_to_end
@@ -63,6 +67,14 @@ def supervisor() -> User:
 def sam(supervisor: User) -> Client:
     client = Client()
     client.force_login(supervisor)
+    return client
+
+
+@pytest.fixture
+def root() -> Client:
+    """Whom nothing is forbidden."""
+    client = Client()
+    client.force_login(make_user(username="root", role="supervisor", is_superuser=True))
     return client
 
 
@@ -363,3 +375,37 @@ def test_supervisors_keep_the_products_and_agents_do_not(sam: Client, gina: Clie
     assert sam.get(address(orders.Product, "add")).status_code == 200
     assert gina.get(address(orders.Product, "add")).status_code == 403
     assert sam.post(address(orders.Product, "delete", product.pk), {"post": "yes"}).status_code == 403
+
+
+class TestTheQueuesOwnPages:
+    """What django-q2 offers beside ours: pressed on everything it keeps, it changes no order."""
+
+    def everything(self) -> dict[str, list[Any]]:
+        kept = (SagaRun, StepRecord, RunEvent, *(getattr(orders, name) for name in ("PaymentOperation", "Reservation")))
+        return {model._meta.label: list(model._default_manager.order_by("pk").values_list()) for model in kept}
+
+    def test_resubmitting_every_task_there_can_be_harms_no_run(self, root: Client) -> None:
+        done = make_order(order_id="ORD-1")
+        stuck = make_order(order_id="ORD-2", ship_postcode="00000", card_token="tok_refund_fails")
+        for order in (done, stuck):
+            run_to_end(run_of(order))
+        now = timezone.now()
+        for number, func in enumerate(("sagas.queue.drive", "sagas.queue.sweep", "sagas.operations.work_off")):
+            for success in (True, False):
+                Task.objects.create(
+                    id=f"{number}-{success}", name=f"{func} {success}", func=func, args=(), kwargs={},
+                    started=now, stopped=now, success=success, group="saga",
+                )  # fmt: skip
+        before = self.everything()
+        OrmQ.objects.all().delete()
+
+        for model in ("success", "failure"):
+            chosen = list(Task.objects.filter(success=model == "success").values_list("pk", flat=True))
+            pressed = {"action": "resubmit_task", ACTION_CHECKBOX_NAME: chosen}
+            assert root.post(f"/admin/django_q/{model}/", pressed).status_code == 302
+        waiting = [one.task for one in OrmQ.objects.all()]
+        assert len(waiting) == 6
+        for task in waiting:
+            import_string(task["func"])(*task["args"], **task["kwargs"])
+
+        assert self.everything() == before
