@@ -77,7 +77,8 @@ def order_list(request: HttpRequest) -> HttpResponse:
     }
     if request.headers.get("X-Live"):
         return fragment(request, "orders/_rows.html", context)
-    count = count_of(orders)
+    is_whole = len(page) <= PAGE and not (edge or newer)
+    count = len(page) if is_whole else count_of(orders)
     context |= {
         "section": "orders",
         "asked": asked,

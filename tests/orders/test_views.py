@@ -600,6 +600,17 @@ class TestRuns:
 
 
 class TestEveryPage:
+    def test_says_to_staff_that_nobody_takes_work(self, gina: Client) -> None:
+        ada, order = own_order()
+        before = text_of(gina.get("/orders/"))
+        SagaRun.objects.filter(business_key=order.order_id).update(due_at=timezone.now() - timedelta(seconds=31))
+
+        words = "Work has been due for more than 30 seconds and nobody takes it."
+        assert words not in before
+        for address in ("/orders/", f"/orders/{order.order_id}/", "/runs/", "/overview/"):
+            assert words in text_of(gina.get(address)), address
+        assert words not in text_of(ada.get("/orders/"))
+
     def test_carries_the_policy_and_nothing_that_it_forbids(self, sam: Client) -> None:
         order = ended("needs_attention")
         ended("completed", order_id="ORD-2")
