@@ -19,7 +19,7 @@ from sagas.models import Assignment, BulkItem, BulkOperation
 from sagas.operations import work_off
 from sagas.testing import run_to_end
 from tests.factories import make_shop
-from tests.orders.pages import INLINE, ended, run_of, text_of, told, visitor
+from tests.orders.pages import INLINE, ended, run_of, text_of, told
 
 pytestmark = pytest.mark.django_db
 
@@ -30,16 +30,6 @@ LINE: dict[str, Any] = {"items": [{"sku": "ITEM-001", "quantity": 1}], "total_am
 @pytest.fixture(autouse=True)
 def _shop() -> None:
     make_shop()
-
-
-@pytest.fixture
-def gina() -> Client:
-    return visitor("gina", "agent")
-
-
-@pytest.fixture
-def sam() -> Client:
-    return visitor("sam", "supervisor")
 
 
 def stuck(number: int) -> Order:

@@ -33,16 +33,6 @@ def _shop() -> None:
     make_shop()
 
 
-@pytest.fixture
-def gina() -> Client:
-    return visitor("gina", "agent")
-
-
-@pytest.fixture
-def sam() -> Client:
-    return visitor("sam", "supervisor")
-
-
 def links(response: Any) -> dict[str, str]:
     """Text -> address of every link."""
     found = re.findall(r'<a [^>]*href="([^"]*)"[^>]*>(.*?)</a>', response.content.decode(), re.DOTALL)

@@ -39,16 +39,6 @@ def customer(ada: User) -> Client:
     return client
 
 
-@pytest.fixture
-def gina() -> Client:
-    return visitor("gina", "agent")
-
-
-@pytest.fixture
-def sam() -> Client:
-    return visitor("sam", "supervisor")
-
-
 def events(order: Order) -> list[tuple[str, str, str]]:
     """(kind, actor, reason) of what happened to the run since it was started."""
     return [

@@ -20,7 +20,7 @@ from orders.services import cancel_order, hand_over
 from sagas.models import SagaRun
 from sagas.testing import FrozenClock, drive_once, run_to_end
 from tests.factories import make_order, make_shop, make_user
-from tests.orders.pages import INLINE, ended, order_ids, run_of, text_of, told, visitor
+from tests.orders.pages import INLINE, ended, order_ids, run_of, text_of, told
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -30,16 +30,6 @@ PAGES = ("order_detail", "order_live", "order_cancel")
 @pytest.fixture(autouse=True)
 def shop() -> None:
     make_shop()
-
-
-@pytest.fixture
-def gina() -> Client:
-    return visitor("gina", "agent")
-
-
-@pytest.fixture
-def sam() -> Client:
-    return visitor("sam", "supervisor")
 
 
 def own_order(username: str = "ada", **changes: Any) -> tuple[Client, Order]:
