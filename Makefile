@@ -8,10 +8,10 @@ PIP := $(PY) -m pip --disable-pip-version-check --no-input
 UV := $(VENV)/bin/uv
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo reset test simulate chaos bench format lock shots clean
+.PHONY: help env demo reset test simulate chaos bench bench-pages format lock shots clean
 
 help:  ## show this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-8s %s\n", $$1, $$2 }'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-12s %s\n", $$1, $$2 }'
 
 env: $(VENV)/test.stamp  ## make .venv with all that running, checks and tests need
 
@@ -38,6 +38,9 @@ chaos: $(VENV)/test.stamp  ## attack a shop of real processes (SECONDS=300 SEED=
 PARTS ?=
 bench: $(VENV)/test.stamp $(PEERS)/stamp  ## measure this project beside its peers (half an hour; PARTS="engine idle")
 	@$(PY) -m benchmarks $(PARTS)
+
+bench-pages: $(VENV)/test.stamp  ## measure the pages with 100,000 orders in the tables (two minutes)
+	@$(PY) -m benchmarks.pages
 
 format: $(VENV)/test.stamp  ## put the code into its one format and mend what ruff can mend
 	$(PY) -m ruff check --fix-only --quiet .

@@ -46,11 +46,10 @@ def order_list(request: HttpRequest) -> HttpResponse:
     edge = storable(request.GET.get("before", "")).strip()[:100]
     top = storable(request.GET.get("top", "")).strip()[:100]
     visible = selectors.orders_visible_to(request.user)
-    if asked.q and not asked.query(q=""):
-        found = selectors.find_by_any_id(visible, asked.q)
-        if len(found) == 1:
-            return redirect("order_detail", found[0].order_id)
-    orders = asked.apply(visible, now)
+    found = selectors.find_by_any_id(visible, asked.q) if asked.q else None
+    if found is not None and len(found) == 1 and not asked.query(q=""):
+        return redirect("order_detail", found[0].order_id)
+    orders = asked.apply(visible, now, found=found)
     oldest_first = asked.sort == "oldest"
     older, newer = orders, 0
     if edge:

@@ -374,6 +374,7 @@ class TestForEverybody:
         page.get_by_label("Name").fill("ada")
         page.get_by_label("Password").fill("wrong")
         page.get_by_role("button", name="Log in").click()
+        expect(page.get_by_role("alert")).to_be_visible()
         look("login refused")
         log_in(page, shop, "supervisor")
         for name, address in pages.items():

@@ -1,0 +1,140 @@
+"""How fast pages are, and how heavy, with 100,000 orders in the tables: `make bench-pages`.
+
+python -m benchmarks.pages                 on a PostgreSQL of its own; the table, and docs/benchmarks/pages.json
+python -m benchmarks.pages measure 100000  the measure itself, in a process with the settings it needs
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import django
+from django.db import connection
+
+from benchmarks.__main__ import Bench, say
+
+ROOT = Path(__file__).resolve().parent.parent
+RAW = ROOT / "docs" / "benchmarks" / "pages.json"
+ORDERS = 100_000
+STUCK = 20
+ROUNDS = 60
+GOALS = {
+    "list": 150,
+    "list, filtered": 150,
+    "list, deep page": 0,
+    "order": 150,
+    "run": 150,
+    "inbox": 200,
+    "search by tracking number": 50,
+    "search by e-mail": 50,
+    "live rows, unchanged": 15,
+}
+"""Milliseconds of server time, p95; 0: compared with the first page instead."""
+WEIGHTS = {"html": 30, "css": 20, "js": 25}
+"""kB on the first visit, compressed."""
+
+
+def measure(orders: int) -> dict[str, Any]:
+    """Server time, queries and weight of each page."""
+    from django.test import Client
+
+    from benchmarks.shop import _fields, _multiply, _open_shop, _place
+    from orders.models import Order, Shipment, User
+    from orders.services import place_order
+    from sagas.models import SagaRun
+    from sagas.testing import run_to_end
+
+    _open_shop()
+    _multiply(orders)
+    order = _place("WATCHED")
+    run_to_end(SagaRun.objects.get(business_key=order.order_id))
+    for number in range(STUCK):
+        fields = {**_fields(), "ship_postcode": "00000", "card_token": "tok_refund_fails"}
+        stuck, _ = place_order(order_id=f"STUCK-{number}", **fields)
+        run_to_end(SagaRun.objects.get(business_key=stuck.order_id))
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE")
+    deep = Order.objects.order_by("-placed_at").values_list("order_id", flat=True)[orders * 9 // 10]
+    tracking = Shipment.objects.get(order=order).tracking_number
+    run = SagaRun.objects.get(business_key="STUCK-0")
+    client = Client(headers={"host": "localhost"})
+    client.force_login(User.objects.get(username="supervisor"))
+    top = client.get("/orders/?top=WATCHED", headers={"X-Live": "1"})
+    paths = {
+        "list": ("/orders/", {}),
+        "list, filtered": ("/orders/?state=completed&least=50&customer=USER-789", {}),
+        "list, deep page": (f"/orders/?before={deep}", {}),
+        "order": ("/orders/WATCHED/", {}),
+        "run": (f"/runs/{run.pk}/", {}),
+        "inbox": ("/runs/attention/", {}),
+        "overview": ("/overview/", {}),
+        "search by tracking number": (f"/orders/?q={tracking}", {}),
+        "search by e-mail": ("/orders/?q=ada@example.com", {}),
+        "live rows, unchanged": ("/orders/?top=WATCHED", {"X-Live": "1", "If-None-Match": top.headers["ETag"]}),
+    }
+    found: dict[str, Any] = {}
+    for name, (path, headers) in paths.items():
+        asked: list[str] = []
+
+        def count(execute: Any, sql: str, *rest: Any, asked: list[str] = asked) -> Any:
+            asked.append(sql)
+            return execute(sql, *rest)
+
+        with connection.execute_wrapper(count):
+            client.get(path, headers=headers)
+        took = []
+        for _ in range(ROUNDS):
+            begin = time.perf_counter()
+            answer = client.get(path, headers=headers)
+            took.append((time.perf_counter() - begin) * 1000)
+        found[name] = {
+            "status": answer.status_code,
+            "p50_ms": round(statistics.median(took), 1),
+            "p95_ms": round(sorted(took)[int(ROUNDS * 0.95)], 1),
+            "queries": len(asked),
+            "kilobytes_compressed": round(len(gzip.compress(answer.content)) / 1000, 1),
+        }
+    static = ROOT / "sagas" / "static" / "sagas"
+    found["weights"] = {
+        kind: round(len(gzip.compress((static / name).read_bytes())) / 1000, 1)
+        for kind, name in (("css", "console.css"), ("js", "live.js"))
+    }
+    return found
+
+
+def main() -> None:
+    bench = Bench(1)
+    with tempfile.TemporaryDirectory(prefix="pages-") as folder:
+        bench.folder = folder
+        with bench.database("PostgreSQL") as url:
+            found = bench.ours("benchmarks.pages", "measure", ORDERS, database=url)
+    weights = found.pop("weights")
+    say(f"{'page':<28}{'p50':>9}{'p95':>9}{'goal':>7}{'queries':>9}{'kB':>7}")
+    for name, one in found.items():
+        goal = GOALS.get(name) or "–"
+        numbers = f"{one['p50_ms']:>9}{one['p95_ms']:>9}{goal:>7}{one['queries']:>9}{one['kilobytes_compressed']:>7}"
+        say(f"{name:<28}{numbers}")
+    deep = round(found["list, deep page"]["p50_ms"] / found["list"]["p50_ms"], 2)
+    say(f"a deep page beside the first: {deep} (goal 1.2)")
+    for kind, kilobytes in weights.items():
+        say(f"{kind}: {kilobytes} kB compressed (goal {WEIGHTS[kind]})")
+    machine = {"cores": os.cpu_count(), "processor": platform.machine(), "python": platform.python_version()}
+    told = {"machine": machine, "orders": ORDERS, "deep_page_ratio": deep, "weights": weights, "pages": found}
+    RAW.write_text(json.dumps(told, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["measure"]:
+        django.setup()
+        sys.stdout.write(json.dumps(measure(int(sys.argv[2]))) + "\n")
+    else:
+        main()
