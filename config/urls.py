@@ -10,6 +10,7 @@ from django.views.generic import RedirectView
 from config.health import livez, readyz
 from orders.api_schema import NowhereApi
 from orders.login import LimitedLogin
+from orders.preferences import preferences
 from sagas.views import health, overview
 
 # Under /api/ these answer programs, elsewhere people.
@@ -26,6 +27,7 @@ urlpatterns = [
     path("accounts/logout/", LogoutView.as_view(), name="logout"),
     path("api/v1/", include("orders.api_urls")),  # the runs' operations, schema and docs among them
     re_path(r"^api(?:/|$)", NowhereApi.as_view()),  # a program gets a problem, not a page
+    path("preferences/", preferences, name="preferences"),
     path("health/", health, name="health"),
     path("overview/", overview, name="overview"),
     path("runs/", include("sagas.urls")),

@@ -41,15 +41,16 @@ LARGEST_ID = 2**63 - 1
 @require_GET
 async def order_stream(request: HttpRequest, order_id: str) -> HttpResponseBase:
     """Every event of the order from `Last-Event-ID` on, then each as it happens; `event: end` when it is over."""
+    # Before anything else is said: a stranger is told nothing, not even what this server can do.
+    found = await sync_to_async(_run_of)(request, order_id)
+    if not isinstance(found, SagaRun):
+        return found
     if not isinstance(request, ASGIRequest):
         detail = "This server does not speak ASGI, and streams to nobody. Ask /events from time to time instead."
         return problem_answer(request, PROBLEMS["not-acceptable"], detail)
     last = request.headers.get("Last-Event-ID", "0")
     if not (last.isascii() and last.isdigit() and int(last) <= LARGEST_ID):
         return problem_answer(request, PROBLEMS["validation-error"], f"Last-Event-ID: {last[:40]!r} is no id of ours.")
-    found = await sync_to_async(_run_of)(request, order_id)
-    if not isinstance(found, SagaRun):
-        return found
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", "Vary": "Authorization, Cookie"}
     return StreamingHttpResponse(_told(found, int(last)), content_type="text/event-stream", headers=headers)
 

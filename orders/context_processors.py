@@ -21,6 +21,7 @@ def frame(request: HttpRequest) -> dict[str, Any]:
     staff = user is not None and is_agent(user)
     return {
         "staff": staff,
+        "page_theme": request.session.get("theme", "") if hasattr(request, "session") else "",
         "nobody_works": SimpleLazyObject(_nobody_works) if staff else False,
         "attention_count": SimpleLazyObject(lambda: runs_needing_attention().count()) if staff else 0,
     }

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any
 from urllib.parse import urlencode
 
 from django.db.models import Exists, F, OuterRef, Q, QuerySet
+from django.utils import timezone
 from django.utils.dateparse import parse_date
 
 from orders import selectors
@@ -136,7 +137,7 @@ class OrderFilter:
 
     def _by_state(self, orders: QuerySet[Order], now: datetime) -> QuerySet[Order]:
         if self.state == "today":
-            return orders.filter(placed_at__gte=now.replace(hour=0, minute=0, second=0, microsecond=0))
+            return orders.filter(placed_at__gte=_midnight(timezone.localdate(now).isoformat()))
         if self.state:
             orders = selectors.in_status(orders, *STATES[self.state])
         if self.state == "refund_pending":
@@ -192,7 +193,8 @@ def _amount(text: str) -> str:
 
 
 def _midnight(day: str) -> datetime:
-    return datetime.combine(date.fromisoformat(day), datetime.min.time(), tzinfo=UTC)
+    """Where whoever looks is."""
+    return datetime.combine(date.fromisoformat(day), datetime.min.time(), tzinfo=timezone.get_current_timezone())
 
 
 NAMES = tuple(one.name for one in fields(OrderFilter) if one.name != "faults")

@@ -234,5 +234,5 @@ def _rest_until(rest: str, now: datetime) -> datetime | None:
     if not rest:
         return None
     if rest == "tomorrow":
-        return (now + timedelta(days=1)).replace(hour=8, minute=0, second=0, microsecond=0)
+        return (timezone.localtime(now) + timedelta(days=1)).replace(hour=8, minute=0, second=0, microsecond=0)
     return now + (timedelta(hours=1) if rest == "1h" else timedelta(days=7))

@@ -57,7 +57,7 @@ ACTS = ("retry", "skip", "resolve", "abandon", "cancel")
 
 PUBLIC = re.compile(r"^/(livez|readyz|accounts/login/|admin/login/|api/v1/(schema|docs|problems/not-found))$")
 """For everybody: nothing of any order is there."""
-OWN_SESSION = re.compile(r"^/(accounts/logout/|admin/logout/|admin/password_change/(done/)?)$")
+OWN_SESSION = re.compile(r"^/(preferences/|accounts/logout/|admin/logout/|admin/password_change/(done/)?)$")
 """These concern nobody but who asks."""
 API = re.compile(r"^/api(/.*)?$")
 ADMIN = re.compile(r"^/admin/")

@@ -10,6 +10,7 @@ from orders.models.message import SentMessage
 from orders.models.note import OrderNote
 from orders.models.order import Order, OrderLine
 from orders.models.payment import Payment, PaymentOperation
+from orders.models.preference import Preference
 from orders.models.rate import RateWindow
 from orders.models.sandbox import (
     FaultPlan,
@@ -33,6 +34,7 @@ __all__ = [
     "OrderNote",
     "Payment",
     "PaymentOperation",
+    "Preference",
     "Product",
     "RateWindow",
     "Reservation",

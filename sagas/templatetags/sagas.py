@@ -75,7 +75,8 @@ def event_words(event: RunEvent) -> str:
     """What happened, in words."""
     words = EVENT_WORDS.get(event.kind, event.kind.replace("_", " ").capitalize())
     if event.kind == "snoozed":
-        words += f" until {event.data['until'][:16].replace('T', ' ')} UTC"
+        until = timezone.localtime(datetime.fromisoformat(event.data["until"]))
+        words += f" until {until:%Y-%m-%d %H:%M %Z}"
     if event.step and not event.reason:
         what = "the undo of " if event.direction == "compensation" else ""
         words += f": {what}{event.step.replace('_', ' ')}"
@@ -89,7 +90,7 @@ def moment(at: datetime | None) -> SafeString | str:
         return "–"
     past = (timezone.now() - at).total_seconds()
     text = f"{seconds_text(past)} ago" if past >= 0 else f"in {seconds_text(past)}"
-    exact = at.strftime("%Y-%m-%d %H:%M:%S UTC")
+    exact = timezone.localtime(at).strftime("%Y-%m-%d %H:%M:%S %Z")
     return format_html('<time datetime="{}" title="{}">{}</time>', at.isoformat(), exact, text)
 
 

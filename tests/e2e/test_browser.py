@@ -338,6 +338,7 @@ def pages(shop: Site) -> dict[str, str]:
         "overview": "/overview/",
         "overview of a quiet hour": "/overview/?period=hour",
         "health": "/health/",
+        "preferences": "/preferences/",
         "not found": "/nowhere/",
     }
 

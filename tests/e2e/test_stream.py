@@ -14,7 +14,7 @@ from orders.models import Scope
 from orders.services import cancel_order
 from sagas.testing import run_to_end
 from tests.factories import make_order, make_shop, make_user
-from tests.orders.pages import run_of
+from tests.orders.pages import run_of, visitor
 from tests.processes import Site, wait_for
 
 pytestmark = [pytest.mark.processes, pytest.mark.django_db(transaction=True)]
@@ -101,8 +101,10 @@ def test_events_come_as_they_happen_and_go_on_where_one_was_cut_off(site: Site) 
 def test_a_server_of_the_other_kind_says_so() -> None:
     make_shop()
     make_order()
+    gina = visitor("gina", "agent")
 
-    response = Client().get("/api/v1/orders/ORD-123/stream")
+    response = gina.get("/api/v1/orders/ORD-123/stream")
 
     assert (response.status_code, response.json()["code"]) == (406, "not-acceptable")
     assert "Ask /events from time to time instead." in response.json()["detail"]
+    assert Client().get("/api/v1/orders/ORD-123/stream").status_code == 401

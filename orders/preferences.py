@@ -1,0 +1,82 @@
+"""How somebody wants the pages: light or dark, and in which time zone.
+
+Kept in the session, so that no page has to ask for it, and in a row for the next login.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+from zoneinfo import ZoneInfo, available_timezones
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.contrib.auth.signals import user_logged_in
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django.shortcuts import redirect, render
+from django.utils import timezone
+from django.utils.deprecation import MiddlewareMixin
+from django.views.decorators.http import require_http_methods
+
+from orders.models import Preference, User
+
+THEME, ZONE = "theme", "zone"
+THEMES = Preference.Theme.choices
+
+
+@require_http_methods(["GET", "POST"])
+@login_required
+def preferences(request: HttpRequest) -> HttpResponse:
+    """orders/preferences.html: theme and time zone."""
+    fault = ""
+    if request.method == "POST":
+        theme, zone = request.POST.get("theme", ""), request.POST.get("zone", "").strip()
+        if theme not in dict(THEMES):
+            fault = f"There is no theme {theme[:20]!r}."
+        elif zone and zone not in available_timezones():
+            fault = f"There is no time zone {zone[:60]!r}. Zones are named like Europe/Berlin."
+        else:
+            Preference.objects.update_or_create(
+                user=cast(User, request.user), defaults={"theme": theme, "zone": zone if zone != "UTC" else ""}
+            )
+            remember(request, theme=theme, zone=zone if zone != "UTC" else "")
+            messages.success(request, "From now on the pages are as you want them.")
+            return redirect("preferences")
+    context = {
+        "themes": THEMES,
+        "theme": request.session.get(THEME, ""),
+        "zone": request.POST.get("zone") if fault else request.session.get(ZONE, "") or "UTC",
+        "zones": sorted(available_timezones()),
+        "fault": fault,
+    }
+    return render(request, "orders/preferences.html", context, status=400 if fault else 200)
+
+
+def remember(request: HttpRequest, *, theme: str, zone: str) -> None:
+    """Put them where every page finds them without a query."""
+    request.session[THEME], request.session[ZONE] = theme, zone
+
+
+def at_login(sender: Any, request: HttpRequest, user: User, **kwargs: Any) -> None:
+    """What was kept from the last time."""
+    kept = Preference.objects.filter(user=user).first()
+    if kept is not None:
+        remember(request, theme=kept.theme, zone=kept.zone)
+
+
+class PreferencesMiddleware(MiddlewareMixin):
+    """Tell times in the zone of whoever looks. Programs are told UTC."""
+
+    def process_request(self, request: HttpRequest) -> None:
+        if request.path.startswith("/api/"):
+            return
+        zone = request.session.get(ZONE, "")
+        if zone in available_timezones():  # one that was taken out of the database since is UTC
+            timezone.activate(ZoneInfo(zone))
+
+    def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+        timezone.deactivate()
+        return response
+
+
+user_logged_in.connect(at_login, dispatch_uid="orders.preferences")
