@@ -19,9 +19,11 @@ def frame(request: HttpRequest) -> dict[str, Any]:
     """Whether staff is looking, and how many runs wait for them; asked only by pages that show it."""
     user = getattr(request, "user", None)
     staff = user is not None and is_agent(user)
+    session: Any = getattr(request, "session", {})
     return {
         "staff": staff,
-        "page_theme": request.session.get("theme", "") if hasattr(request, "session") else "",
+        "page_theme": session.get("theme", ""),
+        "page_keys": getattr(user, "is_authenticated", False) and session.get("keys", True),
         "nobody_works": SimpleLazyObject(_nobody_works) if staff else False,
         "attention_count": SimpleLazyObject(lambda: runs_needing_attention().count()) if staff else 0,
     }

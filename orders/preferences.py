@@ -1,4 +1,4 @@
-"""How somebody wants the pages: light or dark, and in which time zone.
+"""How somebody wants the pages: light or dark, in which time zone, and with or without single keys.
 
 Kept in the session, so that no page has to ask for it, and in a row for the next login.
 """
@@ -20,26 +20,26 @@ from django.views.decorators.http import require_http_methods
 
 from orders.models import Preference, User
 
-THEME, ZONE = "theme", "zone"
+THEME, ZONE, KEYS = "theme", "zone", "keys"
 THEMES = Preference.Theme.choices
 
 
 @require_http_methods(["GET", "POST"])
 @login_required
 def preferences(request: HttpRequest) -> HttpResponse:
-    """orders/preferences.html: theme and time zone."""
+    """orders/preferences.html: theme, time zone, single keys."""
     fault = ""
     if request.method == "POST":
         theme, zone = request.POST.get("theme", ""), request.POST.get("zone", "").strip()
+        has_keys = request.POST.get("keys") == "1"
         if theme not in dict(THEMES):
             fault = f"There is no theme {theme[:20]!r}."
         elif zone and zone not in available_timezones():
             fault = f"There is no time zone {zone[:60]!r}. Zones are named like Europe/Berlin."
         else:
-            Preference.objects.update_or_create(
-                user=cast(User, request.user), defaults={"theme": theme, "zone": zone if zone != "UTC" else ""}
-            )
-            remember(request, theme=theme, zone=zone if zone != "UTC" else "")
+            wanted: dict[str, Any] = {"theme": theme, "zone": zone if zone != "UTC" else "", "has_keys": has_keys}
+            kept, _ = Preference.objects.update_or_create(user=cast(User, request.user), defaults=wanted)
+            remember(request, kept)
             messages.success(request, "From now on the pages are as you want them.")
             return redirect("preferences")
     context = {
@@ -47,21 +47,22 @@ def preferences(request: HttpRequest) -> HttpResponse:
         "theme": request.session.get(THEME, ""),
         "zone": request.POST.get("zone") if fault else request.session.get(ZONE, "") or "UTC",
         "zones": sorted(available_timezones()),
+        "has_keys": request.session.get(KEYS, True),
         "fault": fault,
     }
     return render(request, "orders/preferences.html", context, status=400 if fault else 200)
 
 
-def remember(request: HttpRequest, *, theme: str, zone: str) -> None:
-    """Put them where every page finds them without a query."""
-    request.session[THEME], request.session[ZONE] = theme, zone
+def remember(request: HttpRequest, kept: Preference) -> None:
+    """Put it where every page finds it without a query."""
+    request.session[THEME], request.session[ZONE], request.session[KEYS] = kept.theme, kept.zone, kept.has_keys
 
 
 def at_login(sender: Any, request: HttpRequest, user: User, **kwargs: Any) -> None:
     """What was kept from the last time."""
     kept = Preference.objects.filter(user=user).first()
     if kept is not None:
-        remember(request, theme=kept.theme, zone=kept.zone)
+        remember(request, kept)
 
 
 class PreferencesMiddleware(MiddlewareMixin):

@@ -203,6 +203,47 @@ class TestPeople:
         page.get_by_role("link", name="1 new order, show").click()
         expect(page.locator("a.id").first).to_have_text("ORD-3")
 
+    def test_single_keys_move_through_the_list_unless_one_writes_or_wants_none(self, shop: Site, page: Page) -> None:
+        for number in (1, 2, 3):
+            placed("all_well", f"ORD-{number}")
+        log_in(page, shop, "supervisor")
+        link = {number: page.get_by_role("link", name=f"ORD-{number}") for number in (1, 2, 3)}
+
+        for key in ("j", "j", "j", "j", "k"):
+            page.keyboard.press(key)
+        expect(link[2]).to_be_focused()
+        page.keyboard.press("x")
+        expect(page.get_by_label("Mark ORD-2")).to_be_checked()
+        page.keyboard.press("/")
+        page.keyboard.type("jkx?")
+        expect(page.get_by_role("searchbox")).to_have_value("jkx?")
+        expect(page.get_by_label("Mark ORD-2")).to_be_checked()
+        link[1].focus()
+        page.keyboard.press("k")
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("heading", level=1)).to_contain_text("ORD-2")
+
+        page.keyboard.press("?")
+        page.get_by_label("let single keys move through lists").uncheck()
+        page.get_by_role("button", name="Keep it so").click()
+        page.goto(f"{shop.url}/orders/")
+        page.keyboard.press("j")
+        page.keyboard.press("/")
+        expect(page.locator("body")).to_be_focused()
+
+    def test_who_stands_on_a_row_stays_there_while_it_changes(self, shop: Site, page: Page) -> None:
+        placed("all_well", "ORD-1")
+        log_in(page, shop, "ada")
+        link = page.get_by_role("link", name="ORD-1")
+        link.focus()
+        mark(page)
+
+        shop.start_worker()
+
+        expect(page.locator("td").get_by_text("Completed", exact=True)).to_be_visible(timeout=AT_MOST)
+        expect(link).to_be_focused()
+        assert_not_reloaded(page)
+
     def test_marked_orders_are_cancelled_together(self, shop: Site, page: Page) -> None:
         shop.start_worker()
         for number in (1, 2, 3):

@@ -77,6 +77,18 @@ class TestColours:
         assert not Preference.objects.exists()
 
 
+def test_single_keys_are_there_unless_they_are_not_wanted(gina: Client) -> None:
+    assert 'data-keys="/preferences/"' in gina.get("/orders/").content.decode()
+
+    gina.post(ADDRESS, {"theme": "", "zone": ""})
+
+    assert "data-keys" not in gina.get("/orders/").content.decode()
+    assert Preference.objects.get().has_keys is False
+    gina.post(ADDRESS, {"theme": "", "zone": "", "keys": "1"})
+    assert 'data-keys="/preferences/"' in gina.get("/orders/").content.decode()
+    assert "data-keys" not in Client().get("/accounts/login/").content.decode()
+
+
 def test_it_is_so_at_the_next_login_too() -> None:
     user = make_user(username="ada")
     Preference.objects.create(user=user, theme="light", zone="Europe/Berlin")

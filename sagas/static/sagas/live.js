@@ -22,6 +22,7 @@
     const marks = marked(part);
     const texts = written(part);
     const mark = inside && focused.matches("[type=checkbox]") ? focused.value : null;
+    const row = inside && mark === null ? focused.closest("tr[data-key]")?.dataset.key : undefined;
     const holder = inside && mark === null ? focused.closest("[id]") : null;
     const focusKey = holder && part.contains(holder) ? holder.id : null;
     part.replaceChildren(...fresh.body.childNodes);
@@ -30,6 +31,7 @@
       if (marks.includes(box.value)) box.checked = true;
       if (box.value === mark) box.focus({ preventScroll: true });
     }
+    if (row !== undefined) part.querySelector(`tr[data-key="${CSS.escape(row)}"] a.id`)?.focus({ preventScroll: true });
     for (const [id, text] of texts) if (document.getElementById(id)) document.getElementById(id).value = text;
     for (const id of open) document.getElementById(id)?.setAttribute("open", "");
     if (focusKey) {
@@ -119,6 +121,22 @@
     form.addEventListener("input", total);
     total();
   }
+
+  // Single keys, for whoever wants them; never while somebody writes, nor with Ctrl, Alt or Meta.
+  function onKey(event) {
+    if (event.ctrlKey || event.altKey || event.metaKey) return;
+    if (event.target.closest("input:not([type=checkbox]), select, textarea")) return;
+    const rows = [...document.querySelectorAll("tr[data-key]")];
+    const at = rows.findIndex((one) => one.contains(document.activeElement));
+    if (event.key === "j") rows[Math.min(at + 1, rows.length - 1)]?.querySelector("a.id").focus();
+    else if (event.key === "k") rows[Math.max(at - 1, 0)]?.querySelector("a.id").focus();
+    else if (event.key === "x") rows[at]?.querySelector("input[type=checkbox]")?.click();
+    else if (event.key === "/") document.querySelector(".find input")?.focus();
+    else if (event.key === "?") location.assign(`${document.body.dataset.keys}#keys`);
+    else return;
+    event.preventDefault();
+  }
+  if (document.body.dataset.keys) document.addEventListener("keydown", onKey);
 
   // One listener for all: parts of the page are exchanged, and their buttons with them.
   function offerCopies(part) { for (const b of part.querySelectorAll("[data-copy]")) b.hidden = false; }
