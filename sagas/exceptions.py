@@ -5,6 +5,7 @@ SagaError
 ├── UnknownSaga                no definition is registered under that name and version
 ├── ActRefused                 a person asked for something that the run's state does not allow
 ├── InvalidOperation           an act on many runs was asked for wrongly
+├── InvalidExport              a file is no export of a run, or of one that is here
 ├── DuplicateRun               the business key already has a live run with another input
 └── StepError                  raised by actions and compensations: how an attempt ended
     ├── StepRefused            a business no: never retried, what was done is undone
@@ -67,6 +68,10 @@ class InvalidOperation(SagaError, ValueError):
     def __init__(self, field: str, message: str) -> None:
         self.field = field
         super().__init__(message)
+
+
+class InvalidExport(SagaError, ValueError):
+    """A file is no export of a run, or is of one that is here already; nothing was stored."""
 
 
 class StepError(SagaError):

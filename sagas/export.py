@@ -1,4 +1,4 @@
-"""A run with everything recorded of it: to be kept, sent to whoever helps, or looked at in a test."""
+"""A run with everything recorded of it: to be kept, sent to whoever helps, and looked at on another machine."""
 
 from __future__ import annotations
 
@@ -6,6 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
+from django.core.exceptions import ValidationError
+from django.db import DataError, IntegrityError, transaction
+from django.db.models import Model
+
+from sagas.exceptions import InvalidExport
 from sagas.models import RunEvent, SagaRun, Signal, StepRecord
 
 FORMAT = 1
@@ -34,6 +39,42 @@ def exported(run_id: UUID, *, is_redacted: bool = False) -> dict[str, Any]:
         for row in told["signals"]:
             row["payload"] = _hidden(row["payload"])
     return told
+
+
+@transaction.atomic
+def imported(told: Mapping[str, Any]) -> SagaRun:
+    """Store what `exported` told of a run, to be looked at. It is due for nothing: no worker here takes it up.
+
+    Raises InvalidExport, and stores nothing, for what is no export or is of a run that is here already.
+    """
+    if told.get("format") != FORMAT:
+        raise InvalidExport(f"This is of format {told.get('format')!r}; {FORMAT} is what is read here.")
+    try:
+        values = {**told["run"], "due_at": None, "lease_owner": "", "lease_until": None}
+        run = SagaRun(**_read(SagaRun, values))
+        rows = [
+            model(run=run, **{name: value for name, value in _read(model, one).items() if name != "id"})
+            for model, name in ((StepRecord, "attempts"), (RunEvent, "events"), (Signal, "signals"))
+            for one in told[name]
+        ]
+    except (KeyError, TypeError, AttributeError, ValueError, ValidationError) as error:
+        raise InvalidExport(f"This is no export of a run: {error!r}.") from error
+    if SagaRun.objects.filter(pk=run.pk).exists():
+        raise InvalidExport(f"The run {run.pk} is here already.")
+    try:
+        with transaction.atomic():
+            run.save(force_insert=True)
+            for row in rows:
+                row.save(force_insert=True)
+    except (IntegrityError, DataError) as error:
+        raise InvalidExport(f"The database refuses it: {error}".strip()) from error
+    return run
+
+
+def _read(model: type[Model], values: Mapping[str, Any]) -> dict[str, Any]:
+    """A row's columns as Python has them; a column that there is not is a mistake."""
+    known = {field.attname: field for field in model._meta.concrete_fields}
+    return {name: known[name].to_python(value) for name, value in values.items()}
 
 
 def _fields(row: Any) -> dict[str, Any]:

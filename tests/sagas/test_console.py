@@ -6,6 +6,7 @@ import io
 import json
 import uuid
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from sagas import Saga, console
-from sagas.models import RunEvent, SagaRun
+from sagas.models import RunEvent, SagaRun, StepRecord
 from sagas.testing import run_to_end
 from tests.sagas.test_attention import stuck_ahead, stuck_undo
 from tests.sagas.toys import World, events_of, make_run, refuse
@@ -231,6 +232,78 @@ class TestHelping:
 
     def test_a_reason_is_needed(self, three: dict[str, SagaRun]) -> None:
         assert "--reason" in saga("cancel", "T-1")[2]
+
+
+class TestFiles:
+    def test_a_run_is_begun_once_from_a_file(self, trip: Saga, tmp_path: Path) -> None:
+        file = tmp_path / "input.json"
+        file.write_text('{"seat": "1A"}')
+
+        first = saga("start", "trip", str(file), "--key", "T-9")
+        again = saga("start", "trip", str(file), "--key", "T-9")
+
+        run = SagaRun.objects.get()
+        assert first == again == (0, f"T-9: pending, {run.pk}\n", "")
+        assert run.input == {"seat": "1A"}
+        file.write_text('{"seat": "2B"}')
+        code, _, err = saga("start", "trip", str(file), "--key", "T-9")
+        assert (code, "was already started with another seat" in err) == (1, True)
+        assert saga("start", "trip", str(file), "--key", "T-10", "--wait", "0s")[0] == 6
+
+    @pytest.mark.parametrize(("text", "words"), [("[1]", "holds no JSON object"), ("{", "cannot be read as JSON")])
+    def test_what_is_no_input(self, trip: Saga, tmp_path: Path, text: str, words: str) -> None:
+        file = tmp_path / "input.json"
+        file.write_text(text)
+
+        code, _, err = saga("start", "trip", str(file), "--key", "T-9")
+
+        assert (code, words in err) == (2, True)
+        assert saga("start", "trip", str(tmp_path / "none"), "--key", "T-9")[0] == 2
+        assert not SagaRun.objects.exists()
+
+    def test_an_exported_run_is_the_same_elsewhere_and_nobody_takes_it_up(
+        self, three: dict[str, SagaRun], trip: Saga, tmp_path: Path
+    ) -> None:
+        file = tmp_path / "run.json"
+        live = make_run(trip, key="T-4")
+        told = {key: saga("export", key)[1] for key in ("T-3", "T-4")}
+        for key, run in (("T-3", three["stuck"]), ("T-4", live)):
+            for model in (StepRecord, RunEvent):
+                model.objects.filter(run=run).delete()
+            run.delete()
+            file.write_text(told[key])
+            assert saga("import", str(file))[0] == 0
+
+        before, again = json.loads(told["T-3"]), json.loads(saga("export", "T-3")[1])
+        for kind in ("attempts", "events"):
+            assert [{**row, "id": 0} for row in again[kind]] == [{**row, "id": 0} for row in before[kind]]
+        assert again["run"] == before["run"]
+        assert SagaRun.objects.get(business_key="T-4").due_at is None
+        assert saga("recover")[1] == "0 runs are due and held by nobody.\n"
+        code, _, err = saga("import", str(file))
+        assert (code, "is here already" in err) == (1, True)
+
+    @pytest.mark.parametrize(
+        ("change", "words"),
+        [
+            ({"format": 9}, "This is of format 9; 1 is what is read here."),
+            ({"run": {}}, "The database refuses it"),
+            ({"run": {"colour": "red"}}, "This is no export of a run"),
+            ({"attempts": [{"started_at": "yesterday"}]}, "This is no export of a run"),
+            ({"attempts": 7}, "This is no export of a run"),
+            ({"run": {"id": "01a20a86-0000-7000-8000-000000000000", "status": "lost", "version": 1}}, "refuses"),
+        ],
+    )
+    def test_what_is_no_export(
+        self, three: dict[str, SagaRun], tmp_path: Path, change: dict[str, Any], words: str
+    ) -> None:
+        file = tmp_path / "run.json"
+        file.write_text(json.dumps({**json.loads(saga("export", "T-1")[1]), **change}))
+
+        code, _, err = saga("import", str(file))
+
+        assert (code, words in err) == (1, True), err
+        assert SagaRun.objects.count() == 3
 
 
 class TestHealth:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import getpass
+import json
 import sys
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, NoReturn
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -16,8 +18,8 @@ from django.utils import timezone
 
 from sagas import console, graph, overview, queue, registry, selectors, services
 from sagas.console import NotFound
-from sagas.exceptions import ActRefused
-from sagas.export import exported
+from sagas.exceptions import ActRefused, DuplicateRun, InvalidExport
+from sagas.export import exported, imported
 from sagas.models import SagaRun
 from sagas.states import Direction, RunStatus
 
@@ -80,6 +82,14 @@ class Command(BaseCommand):
         export.add_argument("run")
         export.add_argument("--redact", action="store_true", help="without the values of what went in and out")
 
+        start = verbs.add_parser("start", help="begin a run of a saga with an input from a file")
+        start.add_argument("name", help="of the saga")
+        start.add_argument("file", help="a JSON object; - reads it from standard input")
+        start.add_argument("--key", required=True, help="the business key: twice is one run")
+        start.add_argument("--wait", type=_span, help="until it ends, at most so long; exits as watch does")
+        imported = verbs.add_parser("import", help="store an exported run, to be looked at: no worker takes it up")
+        imported.add_argument("file", help="what export wrote; - reads it from standard input")
+
     def _add_act(self, parser: argparse.ArgumentParser, act: str) -> None:
         parser.add_argument("runs", nargs="+", metavar="RUN", help="ids or business keys")
         parser.add_argument("--reason", required=act != "retry", default="", help="stays in the history")
@@ -103,6 +113,8 @@ class Command(BaseCommand):
             "doctor": self._doctor,
             "recover": self._recover,
             "export": self._export,
+            "start": self._begin,
+            "import": self._import,
         }
         try:
             verbs.get(options["verb"], self._act)(options)
@@ -277,6 +289,24 @@ class Command(BaseCommand):
         run = console.run_of(options["run"])
         self.stdout.write(console.as_json(exported(run.pk, is_redacted=options["redact"])))
 
+    def _begin(self, options: dict[str, Any]) -> None:
+        saga, given = console.saga_of(options["name"]), _json(options["file"])
+        try:
+            actor = f"command:{getpass.getuser()}"
+            run = services.start(saga=saga, business_key=options["key"], input=given, actor=actor)
+        except DuplicateRun as error:
+            raise CommandError(str(error), returncode=1) from error
+        self.stdout.write(f"{run.business_key}: {run.status}, {run.pk}")
+        if options["wait"] is not None:
+            self._watch({"run": str(run.pk), "timeout": options["wait"]})
+
+    def _import(self, options: dict[str, Any]) -> None:
+        try:
+            run = imported(_json(options["file"]))
+        except InvalidExport as error:
+            raise CommandError(str(error), returncode=1) from error
+        self.stdout.write(f"{run.business_key}: {run.status}, {run.pk}")
+
     def _lines(self, lines: list[str]) -> None:
         for line in lines:
             self.stdout.write(line)
@@ -311,6 +341,18 @@ def _found(options: dict[str, Any]) -> QuerySet[SagaRun]:
     names = ("status", "saga", "key", "error")
     runs = selectors.newest_runs(**{name: options[name] for name in names}, since=since)
     return runs.filter(current_step=options["step"]) if options["step"] else runs
+
+
+def _json(path: str) -> dict[str, Any]:
+    """The JSON object in a file. Raises CommandError."""
+    try:
+        text = sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
+        value = json.loads(text)
+    except (OSError, ValueError) as error:
+        raise CommandError(f"{path} cannot be read as JSON: {error}", returncode=2) from error
+    if not isinstance(value, dict):
+        raise CommandError(f"{path} holds no JSON object.", returncode=2)
+    return value
 
 
 def _positive(text: str) -> int:
