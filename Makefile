@@ -8,7 +8,7 @@ PIP := $(PY) -m pip --disable-pip-version-check --no-input
 UV := $(VENV)/bin/uv
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo reset test simulate chaos bench bench-pages format lock shots clean
+.PHONY: help env demo reset test npm simulate chaos bench bench-pages format lock shots clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-12s %s\n", $$1, $$2 }'
@@ -23,6 +23,8 @@ reset:  ## wipe the demo's data: database, mail, the generated secret
 
 test: $(VENV)/test.stamp  ## run every check and every test there is
 	@$(PY) scripts/check
+
+npm: var/npm/stamp  ## fetch what the TypeScript test needs; without it that test is left out, except in CI
 
 SEEDS ?= 100000
 FROM ?= 10000
@@ -88,4 +90,10 @@ $(PEERS)/stamp: requirements/peers.txt benchmarks/peers/package-lock.json
 	@$(PEERS)/bin/python -m pip --disable-pip-version-check --no-input install -qq --require-hashes -r requirements/peers.txt
 	@mkdir -p var/peers && cp benchmarks/peers/package.json benchmarks/peers/package-lock.json var/peers/
 	@npm ci --prefix var/peers --silent --ignore-scripts || echo "No npm: Restate is not measured."
+	@touch $@
+
+var/npm/stamp: tests/npm/package.json tests/npm/package-lock.json
+	@echo "Installing tests/npm/package-lock.json"
+	@rm -rf var/npm && mkdir -p var/npm && cp tests/npm/package.json tests/npm/package-lock.json var/npm/
+	@npm ci --prefix var/npm --silent --ignore-scripts --no-audit --no-fund
 	@touch $@

@@ -1,10 +1,11 @@
-"""A client made from the OpenAPI document, by a generator that knows nothing of us, places orders and reads errors."""
+"""Clients made from the OpenAPI document, by generators that know nothing of us, place orders and read errors."""
 
 from __future__ import annotations
 
 import importlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -22,6 +23,8 @@ from tests.orders.api_client import make_caller, order_body
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.processes]
 PACKAGE = "made_client"
+ROOT = Path(__file__).resolve().parents[2]
+NPM = ROOT / "var" / "npm"
 
 
 @pytest.fixture
@@ -89,3 +92,64 @@ def test_it_understands_what_we_refuse(client: Any) -> None:
     assert isinstance(refused, part("models").Problem)
     assert [(one.pointer, one.code) for one in refused.errors] == [("/email", "invalid")]
     assert (missing.status, missing.code, missing.retryable) == (404, "not-found", False)
+
+
+@pytest.fixture
+def typescript(tmp_path: Path) -> Path:
+    """A folder with the generator, the compiler and our caller, as `make npm` fetched them."""
+    if not (NPM / "stamp").exists():
+        if os.environ.get("CI"):
+            pytest.fail(f"{NPM} is not there; .ci/run should have called `make npm`.")
+        pytest.skip("No TypeScript here; say `make npm` to have it.")
+    (tmp_path / "node_modules").symlink_to(NPM / "node_modules")
+    for name in ("client.ts", "tsconfig.json", "package.json"):
+        shutil.copy(ROOT / "tests" / "npm" / name, tmp_path)
+    (tmp_path / "openapi.json").write_text(json.dumps(Client().get("/api/v1/schema").json()))
+    in_folder(tmp_path, "node_modules/.bin/openapi-typescript", "openapi.json", "--output", "schema.d.ts")
+    return tmp_path
+
+
+def in_folder(folder: Path, *command: str) -> str:
+    """What the command says."""
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_one_in_typescript_does_too(typescript: Path, live_server: Any) -> None:
+    make_shop()
+    token = make_caller(make_user(username="ada")).headers["Authorization"].removeprefix("Bearer ")
+    in_folder(typescript, "node_modules/.bin/tsc")
+
+    seen = json.loads(in_folder(typescript, "node", "client.js", live_server.url, token))
+
+    assert seen == {
+        "placed": [202, "ORD-123", "pending"],
+        "again": [202, "true"],
+        "read": ["99.99", ["reserve_inventory", "process_payment", "create_shipment", "send_confirmation_email"]],
+        "listed": ["ORD-123"],
+        "refused": [400, ["/email"]],
+        "missing": [404, "not-found"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ('amount: "99.99"', "amount: 99.99"),
+        ('state: "pending"', 'state: "undone"'),
+        ("quantity: 2", 'quantity: "2"'),
+        ("data?.order_id", "data?.orderid"),
+    ],
+)
+def test_the_typescript_compiler_refuses_a_wrong_call(typescript: Path, right: str, wrong: str) -> None:
+    caller = typescript / "client.ts"
+    assert right in caller.read_text()
+    caller.write_text(caller.read_text().replace(right, wrong, 1))
+
+    done = subprocess.run(
+        ["node_modules/.bin/tsc", "--noEmit"], cwd=typescript, capture_output=True, text=True, check=False, timeout=120
+    )
+
+    assert "client.ts(" in done.stdout
+    assert done.returncode != 0
