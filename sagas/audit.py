@@ -316,7 +316,8 @@ def _is_action(record: StepRecord) -> bool:
 
 def _left_something(tries: list[StepRecord]) -> bool:
     """Whether there is, or may be, something to undo: done, waiting, or sent without an answer. A clear no takes it all
-    back; that nothing was found does not, since it may come late."""
-    refusals = [n for n, record in enumerate(tries) if record.outcome == Outcome.REFUSED.value]
+    back; that nothing was found does not, since it may come late. What was postponed was never sent."""
     effects = {"", *(o.value for o in (Outcome.SUCCEEDED, Outcome.RESOLVED, Outcome.WAITING, Outcome.UNKNOWN))}
+    tries = [record for record in tries if not (record.outcome == Outcome.WAITING.value and record.error_code)]
+    refusals = [n for n, record in enumerate(tries) if record.outcome == Outcome.REFUSED.value]
     return any(record.outcome in effects for record in (tries[refusals[-1] + 1 :] if refusals else tries))

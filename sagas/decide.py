@@ -6,7 +6,7 @@ Forward order, retries, waits, deadline, cancelling, pivot and undo live here an
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import Enum, auto
 from typing import Any
@@ -30,6 +30,11 @@ class Attempt:
     settled: bool = False
     error_code: str = ""
     error_message: str = ""
+
+    @property
+    def is_postponed(self) -> bool:
+        """It waits because the other side could not be asked: nothing was sent."""
+        return self.outcome is Outcome.WAITING and bool(self.error_code)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,10 +133,13 @@ def decide(saga: Saga, history: History, now: datetime) -> Decision:
 
 def progress(saga: Saga, history: History, step: Step, direction: Direction, now: datetime) -> Progress:
     """Where `step` stands in `direction` at `now`."""
-    tries = [a for a in history.attempts if a.step == step.name and a.direction is direction]
-    if not tries:
+    every = [a for a in history.attempts if a.step == step.name and a.direction is direction]
+    if not every:
         return Progress(stand=Stand.NOT_STARTED)
-    last = tries[-1]
+    last = every[-1]
+    if last.is_postponed and last.number > _fresh_from(history, last):
+        return _postponed(saga, history, step, last, now)
+    tries = [a for a in every if not a.is_postponed]
     if last.outcome is None and (step.name, direction) in history.in_flight:
         return Progress(stand=Stand.IN_FLIGHT, number=last.number, failures=_failures(history, tries, direction))
     if last.outcome in DONE:
@@ -146,6 +154,23 @@ def progress(saga: Saga, history: History, step: Step, direction: Direction, now
     if last.outcome is Outcome.WAITING:
         return _waiting(history, tries, now)
     return _after_failure(history, step, direction, tries, now)
+
+
+def _postponed(saga: Saga, history: History, step: Step, last: Attempt, now: datetime) -> Progress:
+    """As if it had not been tried: only its number counts, and the time until which it was put off.
+
+    What will be then is said now: a step whose own deadline will have passed is not waited for.
+    """
+    others = [
+        a for a in history.attempts if not (a.is_postponed and (a.step, a.direction) == (step.name, last.direction))
+    ]
+    due = last.retry_at or now
+    stand = progress(saga, replace(history, attempts=tuple(others)), step, last.direction, max(due, now))
+    if stand.stand in (Stand.FAILED, Stand.WAITING):
+        return replace(stand, number=last.number)
+    if due > now:
+        return replace(stand, stand=Stand.WAITING, number=last.number, until=due)
+    return replace(stand, stand=Stand.READY, number=last.number, until=None)
 
 
 def _heard(history: History, tries: list[Attempt]) -> Mapping[str, Any] | None:
@@ -245,7 +270,7 @@ def left_something(history: History, step: str) -> bool:
         # worker that stalled before it sent, may come later still. The undo tells the provider to turn it away.
         if attempt.outcome is Outcome.REFUSED:
             done = halfway = in_doubt = False
-        elif attempt.outcome is Outcome.WAITING:
+        elif attempt.outcome is Outcome.WAITING and not attempt.is_postponed:
             # What it asked of the world before it waited is there, whatever a look-up says of the action's end.
             halfway = True
         elif attempt.outcome in (Outcome.UNKNOWN, None):

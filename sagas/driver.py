@@ -26,7 +26,7 @@ from django.utils import timezone
 from sagas import journal, points
 from sagas.decide import Begin
 from sagas.definition import StepContext, WaitFor
-from sagas.exceptions import StepError, StepRefused, StepUnavailable
+from sagas.exceptions import StepError, StepPostponed, StepRefused, StepUnavailable
 from sagas.journal import Ended, Held
 from sagas.models import SagaRun, StepRecord
 from sagas.states import DONE, ENDED, Direction, Outcome, RunStatus
@@ -330,6 +330,8 @@ class Driver:
                 if begin.maybe_done and look_up is not None:
                     try:
                         found = await self._call(look_up, context)
+                    except StepPostponed as error:
+                        return _of_error(error, self._clock)
                     except Exception as error:  # whatever went wrong, the question stays open
                         return _unknown(error)
                     if found is not None:
@@ -344,7 +346,7 @@ class Driver:
                 return Ended(outcome=Outcome.WAITING, wait_signal=returned.signal, wait_until=until, settled=settled)
             return replace(self._stored(returned), settled=settled)
         except StepError as error:
-            return replace(_of_error(error), settled=settled)
+            return replace(_of_error(error, self._clock), settled=settled)
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is None or task.cancelling():
@@ -441,7 +443,15 @@ def _close_idle() -> None:
             connection.close_if_unusable_or_obsolete()
 
 
-def _of_error(error: StepError) -> Ended:
+def _of_error(error: StepError, clock: Callable[[], datetime]) -> Ended:
+    if isinstance(error, StepPostponed):
+        return Ended(
+            outcome=Outcome.WAITING,
+            code=error.code,
+            message=_text(error),
+            provider=error.provider,
+            wait_until=clock() + (error.retry_after or timedelta(0)),
+        )
     if isinstance(error, StepRefused):
         outcome = Outcome.REFUSED
     elif isinstance(error, StepUnavailable):
@@ -461,7 +471,7 @@ def _of_error(error: StepError) -> Ended:
 def _unknown(error: BaseException) -> Ended:
     """Something broke midway: it may have happened."""
     if isinstance(error, StepError):
-        return replace(_of_error(error), outcome=Outcome.UNKNOWN)
+        return replace(_of_error(error, timezone.now), outcome=Outcome.UNKNOWN)
     return Ended(outcome=Outcome.UNKNOWN, code="exception", message=f"{type(error).__name__}: {_text(error)}")
 
 

@@ -10,6 +10,7 @@ SagaError
 └── StepError                  raised by actions and compensations: how an attempt ended
     ├── StepRefused            a business no: never retried, what was done is undone
     ├── StepUnavailable        it did not happen: retried with the same key, and nothing to undo
+    ├── StepPostponed          it was not even asked: comes again later, and costs no try
     └── StepUnknown            it may have happened: looked up before anything else
 """
 
@@ -109,6 +110,16 @@ class StepUnavailable(StepError):
     """It did not happen, and may be sent again. Given up on, it is not undone: where it may have happened, say so."""
 
     default_code = "unavailable"
+
+
+class StepPostponed(StepError):
+    """The other side was not asked at all, since it is known to be down or at its limit. Not a failure: the attempt
+    ends by waiting `retry_after`, and no try is used up. Also for look-ups, whose question then stays open."""
+
+    default_code = "postponed"
+
+    def __init__(self, message: str, *, retry_after: timedelta, code: str = "", provider: str = "") -> None:
+        super().__init__(message, code=code, provider=provider, retry_after=retry_after)
 
 
 class StepUnknown(StepError):

@@ -34,6 +34,8 @@ class Answer:
     """If it is asked first what became of an earlier attempt, it gives no answer."""
     signal: str = ""
     wait: timedelta = 30 * SECOND
+    postponed: bool = False
+    """It cannot even be asked, neither this nor what became of an earlier attempt."""
     retry_after: timedelta | None = None
     """How long it wants to be left alone, if it says so."""
 
@@ -43,6 +45,7 @@ LOST_BEFORE = Answer(outcome=Outcome.UNKNOWN, look_up_fails=True)
 LOST_AFTER = Answer(outcome=Outcome.UNKNOWN, happened=True)
 WAIT_DATE = Answer(outcome=Outcome.WAITING)
 WAIT_SIGNAL = Answer(outcome=Outcome.WAITING, signal="paid")
+POSTPONED = Answer(outcome=Outcome.WAITING, postponed=True)
 
 
 class Play:
@@ -136,10 +139,13 @@ class Play:
                 self.saga, self.history(), self.attempts[index],
                 now=self.now, draw=0.5, retry_after=answer.retry_after,
             )  # fmt: skip
-        self._record(index, outcome, retry_at=due, settled=settled, wait_signal=signal)
+        code = "" if outcome is Outcome.WAITING and not answer.postponed else "code"
+        self._record(index, outcome, retry_at=due, settled=settled, wait_signal=signal, error_code=code)
 
     def _call(self, place: Place, begin: Begin, answer: Answer) -> tuple[Outcome, bool]:
         """As the driver does it: the look-up first, where there is a question and somebody to ask."""
+        if answer.postponed:
+            return Outcome.WAITING, False
         settled = False
         if begin.maybe_done and begin.step.looks_up(begin.direction) is not None:
             if answer.look_up_fails:
@@ -165,13 +171,17 @@ class Play:
             self.halfway.discard(name)
 
     def _record(self, index: int, outcome: Outcome, **more: Any) -> None:
-        attempt = replace(self.attempts[index], outcome=outcome, error_code="code", error_message="message", **more)
+        given = {"error_code": "code", "error_message": "message", **more}
+        attempt = replace(self.attempts[index], outcome=outcome, **given)
         self.attempts[index] = attempt
         place = (attempt.step, attempt.direction)
         self.in_flight.pop(place)
-        self.reference.tracks[place].end(
-            outcome, ready_at=attempt.retry_at, settled=attempt.settled, signal=attempt.wait_signal
-        )
+        track = self.reference.tracks[place]
+        if attempt.is_postponed:
+            assert attempt.retry_at is not None
+            track.put_off(attempt.retry_at)
+            return
+        track.end(outcome, ready_at=attempt.retry_at, settled=attempt.settled, signal=attempt.wait_signal)
 
     def crash(self, happened: bool) -> None:
         """The worker dies; whoever claims the run next finds what it began, and it may have happened."""

@@ -68,6 +68,10 @@ class Track:
     waited_for: list[str] = field(default_factory=list)
     """All such since the last person's retry."""
     last_wait: str | None = None
+    put_off_until: datetime | None = None
+    """It could not be asked, and comes again then, as if it had not been begun."""
+    before: tuple[bool, datetime | None, str | None] = (False, None, None)
+    """What the last beginning changed."""
 
     @property
     def left(self) -> bool:
@@ -82,9 +86,15 @@ class Track:
     def begin(self, now: datetime) -> None:
         self.number += 1
         self.flying = True
+        self.before = (self.wanted, self.first_at, self.waits_for)
+        self.put_off_until = None
         self.waits_for = None
         if self.wanted or self.first_at is None:
             self.wanted, self.first_at = False, now
+
+    def put_off(self, until: datetime) -> None:
+        self.flying, self.put_off_until = False, until
+        self.wanted, self.first_at, self.waits_for = self.before
 
     def end(self, outcome: Outcome, *, ready_at: datetime | None, settled: bool, signal: str) -> None:
         self.flying = False
@@ -116,6 +126,7 @@ class Track:
 
     def retry(self) -> None:
         self.wanted, self.refused, self.failures, self.waited_for = True, False, 0, []
+        self.put_off_until = None
 
     def stand(self, now: datetime, signals: set[str]) -> str:
         """ "idle", "flying", "ready", "ask", "later", "done" or "failed"."""
@@ -123,6 +134,12 @@ class Track:
             return "flying"
         if self.done:
             return "done"
+        if self.put_off_until is None:
+            return self._stand(now, signals)
+        stand = "ready" if self.first_at is None else self._stand(max(now, self.put_off_until), signals)
+        return "later" if stand in ("ready", "ask") and now < self.put_off_until else stand
+
+    def _stand(self, now: datetime, signals: set[str]) -> str:
         if not self.number:
             return "idle"
         if self.wanted:

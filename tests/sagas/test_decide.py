@@ -390,3 +390,61 @@ class TestWaiting:
 
     def test_a_waiting_step_is_undone_when_the_run_turns_back(self) -> None:
         assert begun(after(self.WAITS, cancel_requested=True)) == [("hold", UNDO, 1)]
+
+
+class TestPostponed:
+    """The other side could not even be asked: down, or at its limit."""
+
+    LATER = NOW + 30 * SECOND
+
+    def postponed(self, step: str = "hold", number: int = 1, **more: Any) -> Attempt:
+        given = {"retry_at": self.LATER, "error_code": "circuit_open", **more}
+        return attempt(step, Outcome.WAITING, number, **given)
+
+    def test_it_comes_again_when_it_said(self) -> None:
+        waiting = after(self.postponed())
+        again = after(self.postponed(), now=self.LATER)
+
+        assert (waiting.begin, waiting.status, waiting.due_at) == ((), RunStatus.RUNNING, self.LATER)
+        assert begun(again) == [("hold", ACTION, 2)]
+        assert (again.begin[0].maybe_done, again.begin[0].signal) == (False, None)
+
+    def test_it_costs_no_try_however_often(self) -> None:
+        tries = [self.postponed(number=n) for n in range(1, 100)]
+
+        decision = after(*tries, attempt("hold", Outcome.UNAVAILABLE, 100, retry_at=NOW), now=self.LATER)
+
+        assert begun(decision) == [("hold", ACTION, 101)]
+        assert decision.status is RunStatus.RETRYING
+
+    def test_nothing_was_sent_so_nothing_is_undone(self) -> None:
+        decision = after(HELD, self.postponed("pay"), cancel_requested=True)
+
+        assert begun(decision) == [("hold", UNDO, 1)]
+
+    def test_an_open_question_stays_open(self) -> None:
+        unknown = attempt("hold", Outcome.UNKNOWN, retry_at=NOW, error_code="timeout")
+
+        (begin,) = after(unknown, self.postponed(number=2), now=self.LATER).begin
+
+        assert (begin.number, begin.maybe_done, begin.look_up_only) == (3, True, False)
+
+    def test_once_the_tries_are_used_up_it_still_only_asks(self) -> None:
+        saga = make_saga([make_step(WORLD, "a", retry=RetryPolicy(attempts=1), look_up=lambda ctx: None)])
+        unknown = attempt("a", Outcome.UNKNOWN, retry_at=NOW, error_code="timeout")
+
+        (begin,) = after(unknown, self.postponed("a", 2), saga=saga, now=self.LATER).begin
+
+        assert (begin.number, begin.look_up_only) == (3, True)
+
+    def test_it_still_hears_the_signal_it_waited_for(self) -> None:
+        wait = attempt("hold", Outcome.WAITING, wait_signal="paid", retry_at=NOW + 99 * SECOND)
+
+        (begin,) = after(wait, self.postponed(number=2), signals={"paid": {"by": "card"}}, now=self.LATER).begin
+
+        assert (begin.number, begin.signal) == (3, {"by": "card"})
+
+    def test_the_deadline_does_not_wait_for_it(self) -> None:
+        decision = after(HELD, self.postponed("pay"), deadline_at=NOW + SECOND, now=NOW + 2 * SECOND)
+
+        assert (decision.failure and decision.failure.code, begun(decision)) == ("deadline", [("hold", UNDO, 1)])

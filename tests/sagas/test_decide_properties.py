@@ -100,6 +100,12 @@ ANSWERS = st.one_of(
         signal=st.sampled_from(["", "paid", "packed"]),
         wait=st.sampled_from([-SECOND, timedelta(0), SECOND, 30 * SECOND]),
     ),
+    st.builds(
+        Answer,
+        outcome=st.just(Outcome.WAITING),
+        postponed=st.just(True),
+        wait=st.sampled_from([-SECOND, timedelta(0), SECOND, 30 * SECOND]),
+    ),
 )
 TIMES = st.sampled_from(
     [timedelta(microseconds=1), SECOND / 2, SECOND, 3 * SECOND, 31 * SECOND, 700 * SECOND, -2 * SECOND]

@@ -10,13 +10,13 @@ import pytest
 
 from sagas import Kind, RetryPolicy, Saga, Step
 from sagas.states import ENDED, Outcome
-from tests.sagas.playing import AWAY, LOST_AFTER, LOST_BEFORE, NO, SECOND, WAIT_DATE, WAIT_SIGNAL, YES, Play
+from tests.sagas.playing import AWAY, LOST_AFTER, LOST_BEFORE, NO, POSTPONED, SECOND, WAIT_DATE, WAIT_SIGNAL, YES, Play
 from tests.sagas.toys import World, make_saga, make_step
 
 pytestmark = pytest.mark.pure
 
 WORLD = World()
-ENDS = (YES, NO, AWAY, LOST_BEFORE, LOST_AFTER, WAIT_DATE, WAIT_SIGNAL)
+ENDS = (YES, NO, AWAY, LOST_BEFORE, LOST_AFTER, WAIT_DATE, WAIT_SIGNAL, POSTPONED)
 SHAPES = [
     kinds
     for total in (1, 2, 3)

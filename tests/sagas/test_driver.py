@@ -15,7 +15,7 @@ from asgiref.sync import async_to_sync, sync_to_async
 from django.db import DataError, OperationalError, connection, transaction
 from django.utils import timezone
 
-from sagas import Kind, Saga, StepContext, StepUnavailable, journal
+from sagas import Kind, Saga, StepContext, StepPostponed, StepUnavailable, journal
 from sagas.driver import Driver, Limits
 from sagas.models import SagaRun, StepRecord
 from sagas.states import RunStatus
@@ -303,6 +303,20 @@ class TestHowAnAttemptEnds:
 
         assert record.ended_at is not None
         assert record.retry_at == record.ended_at + timedelta(seconds=77)
+
+    def test_what_was_not_even_asked_waits_and_costs_nothing(self, world: World) -> None:
+        def down(ctx: StepContext) -> None:
+            raise StepPostponed("It is down.", code="circuit_open", provider="acme", retry_after=timedelta(seconds=77))
+
+        record = self.ended(world, down)
+
+        assert record.ended_at is not None
+        assert record.retry_at is not None
+        # Counted from the moment it was said, a little before it was recorded.
+        assert timedelta(seconds=76) < record.retry_at - record.ended_at <= timedelta(seconds=77)
+        assert (record.outcome, record.wait_signal, record.error_code) == ("waiting", "", "circuit_open")
+        assert (record.error_message, record.provider) == ("It is down.", "acme")
+        assert SagaRun.objects.get().status == "running"
 
     def test_what_a_step_is_given(self, world: World, trip: Saga) -> None:
         run = make_run(trip)
