@@ -188,6 +188,14 @@ class TestRegistry:
             assert registry.newest("trip") is new
             assert ("trip", 1) in registry.names()
 
+    def test_a_variant_is_found_and_never_the_newest(self) -> None:
+        first, variant = make_saga([step("a")]), make_saga([step("a"), step("b")], version=2)
+
+        with registered(first, variant):
+            registry.register(variant, is_variant=True)
+            assert registry.get("trip", 2) is variant
+            assert registry.newest("trip") is first
+
     def test_the_same_definition_twice_is_harmless_and_another_one_is_not(self) -> None:
         saga: Saga = make_saga([step("a")])
 
