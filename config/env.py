@@ -7,6 +7,7 @@ by `WORKERS=tow` runs wrong for weeks. An empty value counts as not set: compose
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 from contextlib import suppress
@@ -31,6 +32,11 @@ FALSE = frozenset({"0", "false", "no", "off"})
 def env_text(name: str, default: str = "") -> str:
     """The value as it stands, without the blanks around it."""
     return os.environ.get(name, "").strip() or default
+
+
+def env_everything() -> dict[str, str]:
+    """All variables as they stand, for whoever knows their names."""
+    return dict(os.environ)
 
 
 def env_choice(name: str, default: str, choices: frozenset[str]) -> str:
@@ -86,6 +92,42 @@ def env_rate(name: str, default: str) -> Rate:
     if not (most.isascii() and most.isdigit() and seconds.isascii() and seconds.isdigit() and int(seconds)):
         raise ImproperlyConfigured(f"{name}={value!r}: expected times/seconds, for example 20/900; 0/1 is no limit.")
     return Rate(most=int(most), seconds=int(seconds))
+
+
+class Limit(NamedTuple):
+    """So many times in so many seconds, and so many at once; 0: no limit."""
+
+    most: int = 0
+    seconds: int = 1
+    at_once: int = 0
+
+
+def env_limits(name: str) -> dict[str, Limit]:
+    """Limits by name: `stripe=25/1:20, ups=10/60` is 25 a second and 20 at once, and 10 a minute."""
+    limits = {}
+    for part in env_list(name):
+        who, _, limit = part.partition("=")
+        rate, _, at_once = limit.partition(":")
+        most, _, seconds = rate.partition("/")
+        numbers = (most, seconds, at_once or "0")
+        if not who.strip() or not all(n.isascii() and n.isdigit() for n in numbers) or not int(seconds):
+            raise ImproperlyConfigured(f"{name}={part!r}: expected name=times/seconds:at_once, as in stripe=25/1:20.")
+        limits[who.strip()] = Limit(*map(int, numbers))
+    return limits
+
+
+def env_json(name: str, default: dict[str, object]) -> dict[str, object]:
+    """A JSON object."""
+    value = env_text(name)
+    if not value:
+        return default
+    try:
+        read = json.loads(value)
+    except ValueError as error:
+        raise ImproperlyConfigured(f"{name}: not JSON ({error}).") from None
+    if not isinstance(read, dict):
+        raise ImproperlyConfigured(f"{name}: expected a JSON object, not {type(read).__name__}.")
+    return read
 
 
 def env_list(name: str, default: tuple[str, ...] = ()) -> list[str]:

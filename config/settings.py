@@ -13,7 +13,10 @@ from config.env import (
     env_broker,
     env_choice,
     env_database,
+    env_everything,
     env_int,
+    env_json,
+    env_limits,
     env_list,
     env_mailer,
     env_rate,
@@ -144,17 +147,22 @@ SAGA_MAX_CLAIMS = env_int("SAGA_MAX_CLAIMS", 5, least=1)  # claims without progr
 SAGA_STOP_FLAG = env_text("SAGA_STOP_FLAG", "")  # sagaworker sets it for its cluster: a file that ends drives
 SAGA_MAY_ACT = "orders.roles.can"  # (user, act) -> bool: who may help a run on; the engine knows no roles of its own
 SAGA_SUBJECT_PAGES = {"order_processing": "order_detail"}  # the page of what a run was started for, by its business key
+SAGA_PROVIDERS_PAGE = "provider_list"  # the page of the outside systems that steps ask; empty: there is none
 SAGA_AMOUNTS_AT_RISK = {"order_processing": "orders.selectors.amounts_held"}  # by business key and currency
 
 # The shop -----------------------------------------------------------------------------------------
 
 SHOP_CURRENCY = env_text("SHOP_CURRENCY", "EUR")
-PROVIDERS = {
-    "inventory": env_text("PROVIDER_INVENTORY", "orders.providers.inventory.local.LocalInventory"),
-    "payments": env_text("PROVIDER_PAYMENTS", "orders.providers.payments.sandbox.SandboxGateway"),
-    "shipping": env_text("PROVIDER_SHIPPING", "orders.providers.shipping.sandbox.SandboxCarrier"),
-    "mail": env_text("PROVIDER_MAIL", "orders.providers.mail.django.DjangoMail"),
+PROVIDERS = {  # names, or dotted paths of classes; several, by commas, share the work as PROVIDER_ROUTES says
+    "inventory": env_text("PROVIDER_INVENTORY", "local"),
+    "payments": env_text("PROVIDER_PAYMENTS", "sandbox"),
+    "shipping": env_text("PROVIDER_SHIPPING", "sandbox"),
+    "mail": env_text("PROVIDER_MAIL", "django"),
 }
+PROVIDER_ROUTES = env_json("PROVIDER_ROUTES", {})
+PROVIDER_LIMITS = env_limits("PROVIDER_LIMITS")
+PROVIDER_SETTINGS = env_everything()  # each adapter knows by itself which of it is its own
+ALLOW_SANDBOX = env_bool("ALLOW_SANDBOX", DEMO or not HTTPS)  # a shop that takes orders and no money is a mistake
 
 FAULTS = env_bool("FAULTS", DEMO)  # lets a planned fault come between us and a provider; costs a query a call
 
@@ -164,6 +172,10 @@ ORDER_PATIENT_ATTEMPTS = env_int("ORDER_PATIENT_ATTEMPTS", 4 if DEMO else 10, le
 ORDER_RETRY_FIRST = env_seconds("ORDER_RETRY_FIRST_SECONDS", 0.5 if DEMO else 1)  # the first wait; doubles
 ORDER_RETRY_CAP = env_seconds("ORDER_RETRY_CAP_SECONDS", 3 if DEMO else 300)  # no wait is longer
 ORDER_DEADLINE = env_seconds("ORDER_DEADLINE_SECONDS", 86_400, least=1)  # after a day the customer gets it all back
+PAYMENT_WAIT = env_seconds("PAYMENT_WAIT_SECONDS", 3600, least=1)  # for 3-D Secure, an approval, a bank
+REFUND_WAIT = env_seconds("REFUND_WAIT_SECONDS", 14 * 86_400, least=1)  # then a person is asked
+PAYMENT_LOOK = env_seconds("PAYMENT_LOOK_SECONDS", 60, least=1)  # how often a pending payment is asked after
+ORDER_CAPTURE = env_choice("ORDER_CAPTURE", "placing", frozenset({"placing", "shipment"}))  # when money is taken
 
 # What an order placed from Python may leave out. It fits the embedded providers, where nobody's goods or money move.
 ORDER_DEFAULTS = {

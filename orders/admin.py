@@ -395,3 +395,24 @@ class OrderNoteAdmin(ReadOnlyAdmin):
     list_display = ("order", "author", "text", "created_at")
     list_select_related = ("order",)
     ordering = ("-id",)
+
+
+@admin.register(models.OutsideEffect)
+class OutsideEffectAdmin(ReadOnlyAdmin):
+    list_display = ("created_at", "provider", "kind", "remote_id", "is_barred", "asked_at")
+    list_filter = ("provider", "kind")
+    ordering = ("-id",)
+
+
+@admin.register(models.ProviderChoice)
+class ProviderChoiceAdmin(ReadOnlyAdmin):
+    list_display = ("created_at", "kind", "position", "name", "outcome", "why", "message")
+    list_filter = ("kind", "name", "outcome")
+    ordering = ("-id",)
+
+
+@admin.register(models.InboundEvent)
+class InboundEventAdmin(ReadOnlyAdmin):
+    list_display = ("received_at", "provider", "kind", "about", "status", "message")
+    list_filter = ("provider", "status")
+    ordering = ("-id",)

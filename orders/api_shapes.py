@@ -77,6 +77,9 @@ class Operation(serializers.Serializer[Any]):
     provider_id = serializers.CharField()
     code = serializers.CharField()
     message = serializers.CharField()
+    next_url = serializers.CharField(
+        help_text="Where the customer has to go while a charge is pending; empty: nowhere."
+    )
     created_at = serializers.DateTimeField()
 
     @extend_schema_field(Money)

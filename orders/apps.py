@@ -11,13 +11,18 @@ class OrdersConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from orders.order_processing import ORDER_SAGA
+        from orders import checks, inbound, settling  # noqa: F401  (checks register themselves)
+        from orders.order_processing import CAPTURING_SAGA, ORDER_SAGA, current_saga
         from orders.webhooks import delivery, outbox
         from sagas import chores, notices, register
 
-        register(ORDER_SAGA)
+        # Both, whatever is chosen: a run goes on under the one it began with.
+        for saga in (ORDER_SAGA, CAPTURING_SAGA):
+            register(saga, is_variant=saga is not current_saga())
         notices.listen(outbox.note)
         chores.register(delivery.DELIVER, waits=delivery.is_waiting)
+        chores.register(inbound.HEAR, waits=inbound.is_waiting)
+        chores.register(settling.LOOK, waits=settling.is_waiting)
         # After each migration, and not once: a database that was emptied needs its roles again.
         post_migrate.connect(make_roles, sender=self, dispatch_uid="orders.make_roles")
 

@@ -13,7 +13,6 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from django.conf import settings
 from django.db.models import Sum
 
 from orders.audit_ledgers import audit_ledgers, is_sandbox, pages
@@ -38,7 +37,6 @@ SAGA = "order_processing"
 NONE = Decimal(0)
 
 COMPLETED, COMPENSATED = "completed", "compensated"
-LOCAL_INVENTORY = "orders.providers.inventory.local.LocalInventory"
 
 
 def audit_shop(*, seen: Callable[[int], None] = lambda count: None) -> Iterator[Finding]:
@@ -48,7 +46,7 @@ def audit_shop(*, seen: Callable[[int], None] = lambda count: None) -> Iterator[
         seen(len(page))
     yield from _audit_runs_of_nobody()
     yield from _audit_stock()
-    if settings.PROVIDERS["inventory"] == LOCAL_INVENTORY:
+    if is_sandbox("inventory"):
         yield from _audit_reservations()
     yield from audit_ledgers()
 
@@ -154,7 +152,7 @@ def _faults(order: Order, books: _Books) -> Iterator[Fault]:
 
 
 def _of_the_stock(order: Order, facts: RunFacts, books: _Books) -> Iterator[Fault]:
-    if "reserve_inventory" in facts.by_hand or settings.PROVIDERS["inventory"] != LOCAL_INVENTORY:
+    if "reserve_inventory" in facts.by_hand or not is_sandbox("inventory"):
         return
     rows: list[Reservation] = books.reservations[step_key(str(facts.run_id), "reserve_inventory", Direction.ACTION)]
     standing = {r.stock.product.sku: r.quantity for r in rows if r.status != Reservation.Status.RELEASED}

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any, TypeVar
 
-from django.conf import settings
 from django.db.models import Model, QuerySet, Sum
 
 from orders.models import (
@@ -18,22 +17,19 @@ from orders.models import (
     SentMessage,
     Shipment,
 )
+from orders.providers import paths_of
+from orders.providers.names import EMBEDDED
 from sagas.audit import PAGE, Finding
 
 Row = TypeVar("Row", bound=Model)
 NONE = Decimal(0)
 LATE = ":late"
 """Ends the key of a refund that came after its undo was closed as "nothing to refund"."""
-SANDBOXES = {
-    "payments": "orders.providers.payments.sandbox.SandboxGateway",
-    "shipping": "orders.providers.shipping.sandbox.SandboxCarrier",
-    "mail": "orders.providers.mail.django.DjangoMail",
-}
 
 
 def is_sandbox(kind: str) -> bool:
-    """Whether that provider keeps its ledger here, where it can be read."""
-    return bool(settings.PROVIDERS[kind] == SANDBOXES[kind])
+    """Whether all of that kind's work is done by the provider that keeps its ledger here, where it can be read."""
+    return set(paths_of(kind).values()) <= EMBEDDED
 
 
 def pages(rows: QuerySet[Row]) -> Iterator[list[Row]]:

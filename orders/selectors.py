@@ -44,6 +44,12 @@ class MoneyView:
     """Oldest first."""
 
     @property
+    def next_url(self) -> str:
+        """Where the customer has to go for the payment to go on; empty: nowhere."""
+        pending = (one for one in self.operations if one.status == PaymentOperation.Status.PENDING)
+        return next((one.next_url for one in pending if one.next_url), "")
+
+    @property
     def held(self) -> Decimal:
         return self.charged - self.refunded
 

@@ -13,14 +13,14 @@ from django.core.exceptions import ObjectDoesNotExist
 from django.db.models import Count, Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
 
-from sagas import registry
+from sagas import journal, registry
 from sagas.acts import Acts, possible_acts
 from sagas.decide import Failure, Progress, Stand, left_something, progress, turn_back_cause
 from sagas.definition import Saga, Step
 from sagas.exceptions import UnknownSaga
 from sagas.journal import Held
 from sagas.models import RunEvent, SagaRun, Signal, StepRecord, earliest_run_id
-from sagas.states import DONE, LIVE, Direction, Outcome, RunStatus, StepState, UndoState
+from sagas.states import DONE, ENDED, LIVE, Direction, Outcome, RunStatus, StepState, UndoState
 
 NEIGHBOURS_WITHIN = timedelta(hours=1)
 NEIGHBOURS_AMONG = 50_000
@@ -139,6 +139,20 @@ def owner_of(run: SagaRun) -> str:
 def find_run(*, saga: str, business_key: str) -> SagaRun | None:
     """The newest run of that business key."""
     return SagaRun.objects.filter(saga=saga, business_key=business_key).order_by("-created_at").first()
+
+
+def waiting_signal(run_id: UUID | str, prefix: str) -> str:
+    """The signal that a live run waits for at this moment, if its name begins so; empty: it waits for none such."""
+    run = SagaRun.objects.filter(pk=run_id).first()
+    if run is None or RunStatus(run.status) in ENDED:
+        return ""
+    held = journal.load(run)
+    latest = {(record.step, record.direction): record for record in held.records}
+    for record in latest.values():
+        waits = record.outcome == Outcome.WAITING.value and record.wait_signal not in held.signals
+        if waits and record.wait_signal.startswith(prefix):
+            return str(record.wait_signal)
+    return ""
 
 
 def runs_needing_attention() -> QuerySet[SagaRun]:

@@ -8,6 +8,7 @@ from typing import Concatenate, ParamSpec
 from urllib.parse import urlencode
 from uuid import UUID
 
+from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.views import redirect_to_login
 from django.db import connection
@@ -240,6 +241,7 @@ def health(request: HttpRequest) -> HttpResponse:
         ("Needs attention", waiting["needs_attention"] == 0, f"{waiting['needs_attention']} runs wait for a person"),
     ]
     context = {"section": "health", "lines": lines, "seen": seen, "counts": waiting, "now": now}
+    context["providers_page"] = settings.SAGA_PROVIDERS_PAGE
     return render(request, "sagas/health.html", context)
 
 

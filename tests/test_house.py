@@ -17,7 +17,7 @@ def settings_read() -> set[str]:
     """The variables that config/settings.py reads through config/env.py."""
     tree = ast.parse((ROOT / "config" / "settings.py").read_text())
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
-    names = [call.args[0] for call in calls if READER.fullmatch(getattr(call.func, "id", ""))]
+    names = [call.args[0] for call in calls if call.args and READER.fullmatch(getattr(call.func, "id", ""))]
     return {name.value for name in names if isinstance(name, ast.Constant) and isinstance(name.value, str)}
 
 

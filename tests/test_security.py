@@ -35,6 +35,7 @@ pytestmark = pytest.mark.django_db
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 SAMPLES = {
+    "provider": "stripe",
     "order_id": "ORD-123",
     "cancellation_id": "1",
     "object_id": "1",
@@ -61,9 +62,11 @@ OWN_SESSION = re.compile(r"^/(preferences/|accounts/logout/|admin/logout/|admin/
 """These concern nobody but who asks."""
 API = re.compile(r"^/api(/.*)?$")
 ADMIN = re.compile(r"^/admin/")
-STAFF = re.compile(r"^/(health/|overview/|runs/.*)$")
+STAFF = re.compile(r"^/(health/|overview/|runs/.*|providers/.*)$")
 ORDERS = re.compile(r"^/(orders/.*)?$")
-RULES = (PUBLIC, OWN_SESSION, API, ADMIN, STAFF, ORDERS)
+INBOUND = re.compile(r"^/webhooks/\w+$")
+"""Anybody may send there; what the provider has not signed comes to nothing. tests/orders/test_inbound.py"""
+RULES = (PUBLIC, OWN_SESSION, API, ADMIN, STAFF, ORDERS, INBOUND)
 
 ADAS = {
     "email": "ada.only@example.net",

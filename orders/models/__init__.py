@@ -5,12 +5,15 @@ from __future__ import annotations
 from django.contrib.auth.models import User
 
 from orders.models.api_key import ApiKey, Scope
+from orders.models.effect import OutsideEffect
 from orders.models.idempotency import IdempotentRequest
+from orders.models.inbound import InboundEvent
 from orders.models.message import SentMessage
 from orders.models.note import OrderNote
 from orders.models.order import Order, OrderLine
 from orders.models.payment import Payment, PaymentOperation
 from orders.models.preference import Preference
+from orders.models.provider import ProviderChoice, ProviderHealth, ProviderSlot
 from orders.models.rate import RateWindow
 from orders.models.sandbox import (
     FaultPlan,
@@ -29,13 +32,18 @@ __all__ = [
     "ApiKey",
     "FaultPlan",
     "IdempotentRequest",
+    "InboundEvent",
     "Order",
     "OrderLine",
     "OrderNote",
+    "OutsideEffect",
     "Payment",
     "PaymentOperation",
     "Preference",
     "Product",
+    "ProviderChoice",
+    "ProviderHealth",
+    "ProviderSlot",
     "RateWindow",
     "Reservation",
     "SandboxCharge",

@@ -47,6 +47,7 @@ class PaymentOperation(models.Model):
         REFUSED = "refused", "refused"
         UNKNOWN = "unknown", "no answer"
         UNAVAILABLE = "unavailable", "gateway away"
+        PENDING = "pending", "under way"  # accepted; the customer, their bank or the gateway is not done with it
 
     payment = models.ForeignKey(Payment, on_delete=models.PROTECT, related_name="operations")
     kind = models.CharField(max_length=10, choices=Kind.choices)
@@ -56,6 +57,10 @@ class PaymentOperation(models.Model):
     provider_id = models.CharField(max_length=200, blank=True, default="")
     code = models.CharField(max_length=100, blank=True, default="")
     message = models.TextField(blank=True, default="")
+    next_url = models.CharField(max_length=500, blank=True, default="")
+    """Where the customer has to go while a charge is pending, if anywhere."""
+    look_at = models.DateTimeField(null=True, blank=True)
+    """When the gateway is to be asked what has become of a pending one; null: nobody waits for it."""
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
 
@@ -71,6 +76,8 @@ class PaymentOperation(models.Model):
         indexes = [
             # The search for a transaction's id.
             models.Index(fields=["provider_id"], name="orders_operation_provider_id"),
+            # The few that are under way, for whoever asks after them.
+            models.Index(fields=["look_at"], condition=Q(status="pending"), name="orders_operation_pending"),
         ]
 
     def __str__(self) -> str:

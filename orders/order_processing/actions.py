@@ -6,14 +6,28 @@ comes after its own compensation finds the way barred and leaves nothing behind.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import timedelta
+
+from django.conf import settings
+
 from orders.models import Order
 from orders.money import format_money, to_float
 from orders.order_processing import mail_books, parcel_books, payment_books
 from orders.order_processing.outcomes import as_outcomes
 from orders.order_processing.shapes import EmailResult, PaymentResult, ReserveResult, ShipmentResult
 from orders.providers import get_inventory, get_mail, get_payments, get_shipping
-from orders.providers.base import Charge, Line, Parcel, Reserved
-from sagas import Direction, StepContext, StepError, StepRefused, StepUnknown, step_key
+from orders.providers.base import Captures, Charge, Line, Parcel, Reserved
+from sagas import (
+    Direction,
+    StepContext,
+    StepError,
+    StepRefused,
+    StepUnavailable,
+    StepUnknown,
+    WaitFor,
+    step_key,
+)
 from sagas.barrier import do_once
 
 
@@ -45,12 +59,25 @@ def _reserved(reserved: Reserved) -> ReserveResult:
     }
 
 
-def process_payment(ctx: StepContext) -> PaymentResult:
+def process_payment(ctx: StepContext) -> PaymentResult | WaitFor:
     """Charge the order's total to the card's token.
 
     Returns {"transaction_id": "TXN-...", "amount": 99.99, "status": "completed"}, the amount in units of the order's
-    currency. Raises StepRefused when the card is declined, StepUnknown when the answer was lost.
+    currency; or waits while the customer or their bank has something to do. Raises StepRefused when the card is
+    declined, StepUnknown when the answer was lost.
     """
+    return _pay(ctx, get_payments().charge)
+
+
+def authorize_payment(ctx: StepContext) -> PaymentResult | WaitFor:
+    """Have the order's total set aside, to be taken by capture_payment. As process_payment, with "authorized"."""
+    gateway = get_payments()
+    if not isinstance(gateway, Captures):
+        raise StepRefused("This gateway cannot set money aside. Unset ORDER_CAPTURE.", code="cannot_authorize")
+    return _pay(ctx, gateway.authorize)
+
+
+def _pay(ctx: StepContext, take: Callable[..., Charge]) -> PaymentResult | WaitFor:
     order = _order(ctx)
     do_once(ctx.key, lambda: payment_books.opened(order, payment_books.CHARGE, order.total_amount, ctx.key))
     if payment_books.undo_has_begun(_undo_key(ctx)):
@@ -59,7 +86,7 @@ def process_payment(ctx: StepContext) -> PaymentResult:
     payment_books.asking(ctx.key)
     try:
         with as_outcomes():
-            charge = get_payments().charge(
+            charge = take(
                 amount=order.total_amount,
                 currency=order.currency,
                 method=order.card_token,
@@ -69,7 +96,7 @@ def process_payment(ctx: StepContext) -> PaymentResult:
     except StepError as error:
         payment_books.note_failure(ctx.key, error)
         raise
-    payment_books.note_charge(ctx.key, amount=charge.amount, transaction_id=charge.transaction_id)
+    _note_charge(ctx.key, charge)
     if payment_books.undo_has_begun(_undo_key(ctx)):
         # The refund looked before this charge was there, and nobody will come for it again.
         _give_back(ctx, order, charge)
@@ -82,7 +109,51 @@ def process_payment(ctx: StepContext) -> PaymentResult:
             code="amount_mismatch",
             provider_id=charge.transaction_id,
         )
+    if charge.status == "pending":
+        return _wait(ctx, settings.PAYMENT_WAIT)
     return _paid(charge)
+
+
+def capture_payment(ctx: StepContext) -> PaymentResult | WaitFor:
+    """Take what authorize_payment had set aside, now that the parcel is booked."""
+    order, gateway = _order(ctx), get_payments()
+    pay_key = step_key(ctx.run_id, "process_payment", Direction.ACTION)
+    if not isinstance(gateway, Captures):
+        raise StepUnavailable("This gateway cannot take what another one set aside.", code="cannot_capture")
+    with as_outcomes():
+        charge = gateway.capture(charge_key=pay_key, key=ctx.key)
+    _note_charge(pay_key, charge)
+    if charge.status == "pending":
+        return _wait(ctx, settings.PAYMENT_WAIT)
+    if (charge.amount, charge.currency) != (order.total_amount, order.currency):
+        raise StepRefused(
+            f"The gateway took {format_money(charge.amount, charge.currency)} instead of "
+            f"{format_money(order.total_amount, order.currency)}.",
+            code="amount_mismatch",
+            provider_id=charge.transaction_id,
+        )
+    return _paid(charge)
+
+
+def _note_charge(key: str, charge: Charge) -> None:
+    if charge.status == "completed":
+        payment_books.note_charge(key, amount=charge.amount, transaction_id=charge.transaction_id)
+        return
+    is_aside = charge.status == "authorized"
+    message = "Set aside, to be taken later." if is_aside else "The customer or their bank is at it."
+    payment_books.note_pending(
+        key,
+        provider_id=charge.transaction_id,
+        message=message,
+        next_url=charge.next_url,
+        look_at=None if is_aside else payment_books.soon(),
+    )
+
+
+def _wait(ctx: StepContext, seconds: float) -> WaitFor:
+    """Until somebody says that the gateway is done with it: its webhook, or whoever asks after it from time to time."""
+    # Named by the attempt: a signal is heard once, and this one may have to be waited for again.
+    return WaitFor(signal=f"{payment_books.SIGNAL}{ctx.attempt}", timeout=timedelta(seconds=seconds))
 
 
 def look_up_payment(ctx: StepContext) -> PaymentResult | None:
@@ -90,9 +161,9 @@ def look_up_payment(ctx: StepContext) -> PaymentResult | None:
     order = _order(ctx)
     with as_outcomes():
         charge = get_payments().find_charge(key=ctx.key)
-    if charge is None:
-        return None
-    payment_books.note_charge(ctx.key, amount=charge.amount, transaction_id=charge.transaction_id)
+    if charge is None or charge.status == "pending":
+        return None  # nothing that is final: asked for again with the same key, it waits
+    _note_charge(ctx.key, charge)
     if (charge.amount, charge.currency) != (order.total_amount, order.currency):
         # None says that nothing is left of it, so that must be true first.
         _give_back(ctx, order, charge)
@@ -101,7 +172,7 @@ def look_up_payment(ctx: StepContext) -> PaymentResult | None:
 
 
 def _paid(charge: Charge) -> PaymentResult:
-    return {"transaction_id": charge.transaction_id, "amount": to_float(charge.amount), "status": "completed"}
+    return {"transaction_id": charge.transaction_id, "amount": to_float(charge.amount), "status": charge.status}
 
 
 def _give_back(ctx: StepContext, order: Order, charge: Charge) -> None:
@@ -116,7 +187,7 @@ def _give_back(ctx: StepContext, order: Order, charge: Charge) -> None:
         raise StepUnknown(
             f"Charged {charge.transaction_id}, and giving it back failed: {error}", code="give_back_failed"
         ) from error
-    if refund is not None:
+    if refund is not None and refund.status == "completed":
         payment_books.note_refund(undo_key, amount=refund.amount, refund_id=refund.refund_id)
 
 
@@ -135,7 +206,7 @@ def create_shipment(ctx: StepContext) -> ShipmentResult:
             parcel = get_shipping().create_shipment(
                 reference=reference,
                 address=parcel_books.address_of(order),
-                lines=[Line(sku=item["sku"], quantity=item["quantity"]) for item in ctx.input["items"]],
+                lines=parcel_books.lines_of(ctx.input["items"]),
                 key=ctx.key,
             )
     except StepError as error:

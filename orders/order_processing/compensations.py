@@ -4,6 +4,10 @@ the result says so."""
 
 from __future__ import annotations
 
+from datetime import timedelta
+
+from django.conf import settings
+
 from orders.models import Order
 from orders.money import to_float
 from orders.order_processing import mail_books, parcel_books, payment_books
@@ -16,7 +20,7 @@ from orders.order_processing.shapes import (
 )
 from orders.providers import get_inventory, get_mail, get_payments, get_shipping
 from orders.providers.base import Charge, Refund
-from sagas import StepContext, StepError, StepRefused
+from sagas import StepContext, StepError, StepRefused, WaitFor
 from sagas.barrier import undo_once
 
 BEGUN = {"begun": True}
@@ -38,10 +42,11 @@ def release_inventory(ctx: StepContext) -> ReleaseResult:
     }
 
 
-def refund_payment(ctx: StepContext) -> RefundResult:
-    """Give back what process_payment took, if it took anything.
+def refund_payment(ctx: StepContext) -> RefundResult | WaitFor:
+    """Give back what process_payment took, if it took anything; void what it only had set aside.
 
-    Returns {"refunded": True, "refund_id": "RFN-...", "amount": 99.99}, the amount in units of the order's currency.
+    Returns {"refunded": True, "refund_id": "RFN-...", "amount": 99.99}, the amount in units of the order's currency; or
+    waits while the gateway is at it.
     Raises StepUnavailable while the gateway is away; the next try sends the same key.
     """
     order = _order(ctx)
@@ -65,6 +70,14 @@ def refund_payment(ctx: StepContext) -> RefundResult:
     if refund is None:
         payment_books.note_nothing_charged(ctx.key)
         return {"refunded": False, "refund_id": "", "amount": 0.0}
+    if refund.status == "pending":
+        payment_books.note_pending(
+            ctx.key,
+            provider_id=refund.refund_id,
+            message="The gateway is giving it back.",
+            look_at=payment_books.soon(),
+        )
+        return WaitFor(signal=f"{payment_books.SIGNAL}{ctx.attempt}", timeout=timedelta(seconds=settings.REFUND_WAIT))
     return _refunded(ctx, refund, charge)
 
 
@@ -73,13 +86,14 @@ def look_up_refund(ctx: StepContext) -> RefundResult | None:
     with as_outcomes():
         refund = get_payments().find_refund(key=ctx.key)
         charge = None if refund is None else get_payments().find_charge(key=ctx.action_key)
-    return None if refund is None else _refunded(ctx, refund, charge)
+    # One that is under way is asked for again with the same key, and then waited for.
+    return None if refund is None or refund.status == "pending" else _refunded(ctx, refund, charge)
 
 
 def _refunded(ctx: StepContext, refund: Refund, charge: Charge | None) -> RefundResult:
     """Write both down. The action may have died before it could note that the money came, and the books take no refund
     of what never came in."""
-    if charge is not None:
+    if charge is not None and charge.status == "completed":
         payment_books.note_charge(ctx.action_key, amount=charge.amount, transaction_id=charge.transaction_id)
     payment_books.note_refund(ctx.key, amount=refund.amount, refund_id=refund.refund_id)
     return {"refunded": True, "refund_id": refund.refund_id, "amount": to_float(refund.amount)}

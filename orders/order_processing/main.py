@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any, Self
@@ -49,52 +49,74 @@ def refuse_cancel(
     return ""
 
 
+STEPS = (
+    Step(
+        name="reserve_inventory",
+        action=actions.reserve_inventory,
+        look_up=actions.look_up_reservation,
+        retry=FORWARD,
+        compensation=compensations.release_inventory,
+        compensation_retry=PATIENT,
+    ),
+    Step(
+        name="process_payment",
+        action=actions.process_payment,
+        look_up=actions.look_up_payment,
+        retry=FORWARD,
+        compensation=compensations.refund_payment,
+        compensation_look_up=compensations.look_up_refund,
+        compensation_retry=PATIENT,
+    ),
+    Step(
+        name="create_shipment",
+        kind=Kind.PIVOT,
+        action=actions.create_shipment,
+        look_up=actions.look_up_shipment,
+        retry=FORWARD,
+        compensation=compensations.cancel_shipment,
+        compensation_retry=PATIENT,
+    ),
+    Step(
+        name="send_confirmation_email",
+        kind=Kind.RETRIABLE,
+        title="Confirmation e-mail",
+        action=actions.send_confirmation_email,
+        look_up=actions.look_up_confirmation,
+        retry=PATIENT,
+        compensation=compensations.send_cancellation_email,
+        compensation_title="Cancellation e-mail",
+        compensation_look_up=compensations.look_up_cancellation,
+        compensation_retry=PATIENT,
+    ),
+)
+
 ORDER_SAGA = Saga(
     name="order_processing",
     version=1,
     deadline=timedelta(seconds=settings.ORDER_DEADLINE),
     refuse_cancel=refuse_cancel,
-    steps=(
-        Step(
-            name="reserve_inventory",
-            action=actions.reserve_inventory,
-            look_up=actions.look_up_reservation,
-            retry=FORWARD,
-            compensation=compensations.release_inventory,
-            compensation_retry=PATIENT,
-        ),
-        Step(
-            name="process_payment",
-            action=actions.process_payment,
-            look_up=actions.look_up_payment,
-            retry=FORWARD,
-            compensation=compensations.refund_payment,
-            compensation_look_up=compensations.look_up_refund,
-            compensation_retry=PATIENT,
-        ),
-        Step(
-            name="create_shipment",
-            kind=Kind.PIVOT,
-            action=actions.create_shipment,
-            look_up=actions.look_up_shipment,
-            retry=FORWARD,
-            compensation=compensations.cancel_shipment,
-            compensation_retry=PATIENT,
-        ),
-        Step(
-            name="send_confirmation_email",
-            kind=Kind.RETRIABLE,
-            title="Confirmation e-mail",
-            action=actions.send_confirmation_email,
-            look_up=actions.look_up_confirmation,
-            retry=PATIENT,
-            compensation=compensations.send_cancellation_email,
-            compensation_title="Cancellation e-mail",
-            compensation_look_up=compensations.look_up_cancellation,
-            compensation_retry=PATIENT,
-        ),
-    ),
+    steps=STEPS,
 )
+
+CAPTURE = Step(
+    name="capture_payment",
+    kind=Kind.RETRIABLE,
+    action=actions.capture_payment,
+    retry=PATIENT,
+)
+
+CAPTURING_SAGA = replace(
+    ORDER_SAGA,
+    version=2,
+    # The order's total is set aside first and taken once the parcel is booked. refund_payment undoes both: it voids
+    # what was not taken, and refunds what was.
+    steps=(STEPS[0], replace(STEPS[1], action=actions.authorize_payment), STEPS[2], CAPTURE, STEPS[3]),
+)
+
+
+def current_saga() -> Saga:
+    """What new orders go by: settings.ORDER_CAPTURE. Runs under way keep theirs."""
+    return CAPTURING_SAGA if settings.ORDER_CAPTURE == "shipment" else ORDER_SAGA
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +150,9 @@ class OrderProcessingSaga:
     settings.ORDER_DEFAULTS.
     """
 
-    definition = ORDER_SAGA
+    @property
+    def definition(self) -> Saga:
+        return current_saga()
 
     def __init__(
         self,

@@ -6,11 +6,15 @@ Every move is guarded by the state it starts from, so that hand-over and cancell
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from django.utils import timezone
 
-from orders.models import Order, Shipment
-from orders.providers.base import Address, Parcel
+from orders.models import Order, Product, Shipment
+from orders.providers import paths_of
+from orders.providers.base import Address, Line, Parcel
+from orders.providers.names import SANDBOXES
 from sagas import StepError, StepRefused
 from sagas.barrier import insert_missing
 
@@ -42,6 +46,17 @@ def address_of(order: Order) -> Address:
         postcode=order.ship_postcode,
         country=order.ship_country,
     )
+
+
+def lines_of(items: Sequence[Mapping[str, Any]]) -> list[Line]:
+    """What goes into the parcel, with weights where somebody will carry it."""
+    weights: dict[str, int] = {}
+    if not set(paths_of("shipping").values()) <= SANDBOXES:
+        skus = [item["sku"] for item in items]
+        weights = dict(Product.objects.filter(sku__in=skus).values_list("sku", "weight_grams"))
+    return [
+        Line(sku=item["sku"], quantity=item["quantity"], weight_grams=weights.get(item["sku"], 500)) for item in items
+    ]
 
 
 def note_failure(reference: str, error: StepError) -> None:

@@ -6,8 +6,10 @@ would be money that nobody looks for.
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from decimal import Decimal
 
+from django.conf import settings
 from django.db import models, transaction
 from django.db.models import F
 from django.utils import timezone
@@ -20,6 +22,9 @@ OperationStatus = PaymentOperation.Status
 CHARGE = PaymentOperation.Kind.CHARGE
 REFUND = PaymentOperation.Kind.REFUND
 VOID = PaymentOperation.Kind.VOID
+SIGNAL = "payment-"
+"""How the signals begin that tell a run that the gateway is done with something."""
+LONGEST_URL = 500
 
 
 def opened(order: Order, kind: PaymentOperation.Kind, amount: Decimal, key: str) -> dict[str, str]:
@@ -75,6 +80,27 @@ def note_refund(key: str, *, amount: Decimal, refund_id: str) -> None:
             Payment.objects.filter(operations__key=key).update(refunded=F("refunded") + amount)
 
 
+def note_pending(
+    key: str, *, provider_id: str, message: str, next_url: str = "", look_at: datetime | None = None
+) -> None:
+    """The gateway has it, and it is not done yet. `look_at`: when to ask after it, if nobody tells before."""
+    _not_done(key).update(
+        status=OperationStatus.PENDING,
+        provider_id=provider_id,
+        code="",
+        message=message,
+        # It becomes a link on our page: nothing but an address, and none that was cut.
+        next_url=next_url if next_url.startswith("https://") and len(next_url) <= LONGEST_URL else "",
+        look_at=look_at,
+        updated_at=timezone.now(),
+    )
+
+
+def soon() -> datetime:
+    """When to ask after what has just become pending."""
+    return timezone.now() + timedelta(seconds=settings.PAYMENT_LOOK)
+
+
 def note_nothing_charged(key: str) -> None:
     """There was nothing to give back: the undo is kept as a void, and the charge that never came is closed."""
     with transaction.atomic():
@@ -87,7 +113,7 @@ def note_nothing_charged(key: str) -> None:
         PaymentOperation.objects.filter(
             payment__in=Payment.objects.filter(operations__key=key),
             kind=CHARGE,
-            status__in=[OperationStatus.REQUESTED, OperationStatus.UNKNOWN],
+            status__in=[OperationStatus.REQUESTED, OperationStatus.UNKNOWN, OperationStatus.PENDING],
         ).update(
             status=OperationStatus.UNAVAILABLE, message="The gateway knows no such charge.", updated_at=timezone.now()
         )
@@ -106,6 +132,7 @@ def _succeed(key: str, amount: Decimal, provider_id: str) -> bool:
             provider_id=provider_id,
             code="",
             message="",
+            next_url="",
             updated_at=timezone.now(),
         )
     )

@@ -48,12 +48,13 @@ class ReserveResult(TypedDict):
 
 
 class PaymentResult(TypedDict):
-    """Of process_payment."""
+    """Of process_payment and capture_payment."""
 
     transaction_id: str
     amount: float
     """In units of the order's currency. A float here and nowhere else: the shape is given."""
     status: str
+    """completed; authorized where the money is taken later, by capture_payment."""
 
 
 class ShipmentResult(TypedDict):

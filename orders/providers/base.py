@@ -8,11 +8,11 @@ failures are Declined, Unavailable or OutcomeUnknown and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
-from typing import Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +21,8 @@ class Line:
 
     sku: str
     quantity: int
+    weight_grams: int = 500
+    """Of one piece."""
 
     def __post_init__(self) -> None:
         # A negative quantity, held, would give away what others hold.
@@ -46,20 +48,26 @@ class Reserved:
 
 @dataclass(frozen=True, kw_only=True)
 class Charge:
-    """Money taken. The amount is in units of the currency."""
+    """Money taken, or about to be. The amount is in units of the currency.
+
+    `pending` waits for the customer or their bank: `next_url`, if there is one, is where the customer has to go.
+    `authorized` is promised, and taken by `capture`.
+    """
 
     transaction_id: str
     amount: Decimal
     currency: str
-    status: str = "completed"
+    status: Literal["completed", "authorized", "pending"] = "completed"
+    next_url: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Refund:
-    """Money given back. The amount is in units of the charge's currency."""
+    """Money given back, or on its way while `pending`. The amount is in units of the charge's currency."""
 
     refund_id: str
     amount: Decimal
+    status: Literal["completed", "pending"] = "completed"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,6 +141,58 @@ class PaymentGateway(Protocol):
 
     def find_refund(self, *, key: str) -> Refund | None:
         """The refund made under this key."""
+        ...
+
+
+@runtime_checkable
+class Captures(Protocol):
+    """A gateway that can promise money first and take it later."""
+
+    def authorize(self, *, amount: Decimal, currency: str, method: str, key: str, order_id: str) -> Charge:
+        """Have `amount` set aside: like `charge`, and ends as `authorized`. `refund` of that key lets it go."""
+        ...
+
+    def capture(self, *, charge_key: str, key: str) -> Charge:
+        """Take what was set aside under `charge_key`, once. Raises Declined when it is gone."""
+        ...
+
+
+class BadSignature(Exception):
+    """A webhook that its sender did not sign, or that was changed on its way."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Heard:
+    """One event of a webhook, as far as it matters here."""
+
+    event_id: str
+    """The sender's, the same when it is sent again."""
+    kind: str
+    """In the sender's words."""
+    about: str = ""
+    """Our key, our reference or the sender's number of what it is about; empty: nothing of ours."""
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+
+@runtime_checkable
+class SendsWebhooks(Protocol):
+    """A provider that says by itself when something has changed."""
+
+    def read_webhook(self, headers: Mapping[str, str], body: bytes) -> Sequence[Heard]:
+        """The events in it. Headers by lower-case names. Raises BadSignature for anything not from the sender."""
+        ...
+
+    def hear(self, event: Heard) -> str:
+        """Take note of an event; our key of what changed, or empty. Events come twice, late and in any order."""
+        ...
+
+
+@runtime_checkable
+class Checks(Protocol):
+    """A provider that can try its credentials without doing anything."""
+
+    def check(self) -> str:
+        """What was tried, in words. Raises ProviderError."""
         ...
 
 

@@ -30,7 +30,7 @@ from orders.order_processing import actions, compensations
 from orders.providers import faults
 from orders.providers.base import Charge
 from orders.providers.payments.sandbox import SandboxGateway
-from sagas import Direction, StepContext, StepRefused, StepUnavailable, StepUnknown
+from sagas import Direction, StepContext, StepRefused, StepUnavailable, StepUnknown, WaitFor
 from tests.factories import make_order, make_shop
 
 pytestmark = pytest.mark.django_db
@@ -168,6 +168,7 @@ class TestPayment:
 
         undone = compensations.refund_payment(undo_of(context(self.step)))
 
+        assert not isinstance(undone, WaitFor)
         assert undone["refunded"]
         assert SandboxCharge.objects.get().refunded == TOTAL
         assert (operations(), money()) == ([("charge", "succeeded"), ("refund", "succeeded")], (TOTAL, TOTAL))
@@ -184,7 +185,9 @@ class TestPayment:
         assert not SandboxRefund.objects.exists()
 
     def test_undone_first_it_is_turned_away(self) -> None:
-        assert not compensations.refund_payment(undo_of(context(self.step)))["refunded"]
+        undone = compensations.refund_payment(undo_of(context(self.step)))
+        assert not isinstance(undone, WaitFor)
+        assert not undone["refunded"]
         with pytest.raises(StepRefused) as caught:
             actions.process_payment(context(self.step))
 

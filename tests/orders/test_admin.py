@@ -97,6 +97,11 @@ def story() -> Order:
     endpoints.send_test(endpoint)
     begin(act="retry", targets=[Target(run_id=run_of(order).pk)], about="one", actor="user:sam", reason="x")
     Assignment.objects.create(run=run_of(order), owner="user:sam")
+    orders.OutsideEffect.objects.create(provider="ups", key="k", kind="parcel", remote_id="1Z1")
+    orders.ProviderChoice.objects.create(kind="shipping", key="k", name="ups", position=1, why="rule: country DE")
+    orders.InboundEvent.objects.create(
+        provider="stripe", event_id="evt_1", kind="refund.updated", body="{}", received_at=order.placed_at
+    )
     return order
 
 
@@ -115,7 +120,10 @@ class TestLooking:
             "orders.Shipment",
             "orders.StockItem",
             "orders.StockMovement",
+            "orders.InboundEvent",
             "orders.OrderNote",
+            "orders.OutsideEffect",
+            "orders.ProviderChoice",
             "orders.WebhookDelivery",
             "orders.WebhookEndpoint",
             "sagas.Assignment",

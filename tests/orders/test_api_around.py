@@ -171,7 +171,7 @@ class TestParts:
         problem(ada.get(path), 403, "forbidden")
 
     def test_definitions(self, gina: Caller) -> None:
-        (listed,) = gina.get("/api/v1/saga-definitions").json()["results"]
+        listed, capturing = gina.get("/api/v1/saga-definitions").json()["results"]
         first = gina.get("/api/v1/saga-definitions/order_processing")
 
         assert listed == first.json()
@@ -179,6 +179,7 @@ class TestParts:
             "reserve_inventory", "process_payment", "create_shipment", "send_confirmation_email",
         ]  # fmt: skip
         assert listed["steps"][1]["compensation_title"] == "Refund payment"
+        assert (capturing["version"], capturing["steps"][3]["name"]) == (2, "capture_payment")
         again = gina.get("/api/v1/saga-definitions/order_processing", If_None_Match=first.headers["ETag"])
         assert (again.status_code, again.content) == (304, b"")
         problem(gina.get("/api/v1/saga-definitions/nothing"), 404, "not-found")

@@ -14,12 +14,16 @@ from django.utils import timezone
 
 from orders.exceptions import HistoryIsKept
 from orders.models import (
+    InboundEvent,
     Order,
     OrderLine,
     OrderNote,
+    OutsideEffect,
     Payment,
     PaymentOperation,
     Product,
+    ProviderChoice,
+    ProviderSlot,
     Reservation,
     SandboxCharge,
     SandboxMail,
@@ -187,6 +191,17 @@ UNIQUE: dict[str, Callable[[], Any]] = {
     "orders_shipment_tracking_once": lambda: [
         shipment(order=order(order_id=f"ORD-{number}"), reference=f"REF-{number}", carrier="c", tracking_number="TRK-1")
         for number in (1, 2)
+    ],
+    "orders_effect_once_per_key": lambda: [
+        OutsideEffect.objects.create(provider="ups", key="k", kind="parcel") for _ in range(2)
+    ],
+    "orders_slot_once": lambda: [ProviderSlot.objects.create(name="ups", number=1) for _ in range(2)],
+    "orders_choice_once": lambda: [
+        ProviderChoice.objects.create(kind="shipping", key="k", name="ups", position=n, why="rule") for n in (1, 2)
+    ],
+    "orders_inbound_once": lambda: [
+        InboundEvent.objects.create(provider="stripe", event_id="evt_1", kind="k", body="{}", received_at=NOW)
+        for _ in range(2)
     ],
 }
 # Django gives a positive number a check of the same meaning, and either may speak first.

@@ -205,7 +205,7 @@ def test_an_order_goes_out_with_it(acme: Acme, module: ModuleType, settings: Set
     make_order()
 
     report = run_to_end(SagaRun.objects.get())
-    providers._provider.cache_clear()  # it knows this test's Acme
+    providers.forget()  # it knows this test's Acme
 
     assert report.status == "completed"
     assert [attempt[3] for attempt in report.attempts if attempt[0] == "create_shipment"] == [

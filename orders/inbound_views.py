@@ -1,0 +1,40 @@
+"""Where providers send their webhooks: /webhooks/<provider>."""
+
+from __future__ import annotations
+
+from django.http import HttpRequest, HttpResponse
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_POST
+
+from orders import inbound
+from orders.providers.base import BadSignature
+from orders.providers.errors import ProviderError
+
+LARGEST = 256 * 1024
+
+
+@csrf_exempt
+@require_POST
+def receive(request: HttpRequest, provider: str) -> HttpResponse:
+    """200 once it is stored, with the words that Adyen wants; 400 for what the provider has not signed.
+
+    Who asks wrongly learns nothing of why, and nothing is stored.
+    """
+    known = inbound.sender(provider)
+    if known is None:
+        return _told(404, "No such provider sends webhooks here.")
+    if int(request.META.get("CONTENT_LENGTH") or 0) > LARGEST:
+        return _told(413, f"A delivery has {LARGEST} bytes at the most.")
+    headers = {name.lower(): value for name, value in request.headers.items()}
+    try:
+        inbound.store(provider, known, headers, request.body)
+    except BadSignature:
+        return _told(400, "This is not signed as it should be.")
+    except ProviderError:
+        # Whether it is signed could not be found out: it will be sent again.
+        return _told(503, "The signature cannot be checked just now.")
+    return _told(200, "[accepted]")
+
+
+def _told(status: int, words: str) -> HttpResponse:
+    return HttpResponse(words, status=status, content_type="text/plain")

@@ -1,0 +1,175 @@
+"""What carriers without an idempotency key have in common: a parcel bears our reference, and is looked for by it.
+
+An adapter says how to book, to look for a reference and to cancel. This says when: never a second booking while the
+first one's answer is out, and none for a parcel that was called off.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from datetime import date, timedelta
+from typing import Any
+
+from django.utils import timezone
+
+from orders.models import OutsideEffect
+from orders.providers import effects
+from orders.providers.base import Address, Line, Parcel
+from orders.providers.effects import Kind
+from orders.providers.errors import NOT_SEEN, Declined, OutcomeUnknown, Unavailable
+from orders.providers.options import option
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShipperOptions:
+    """Who sends: the same for every carrier."""
+
+    name: str = option("SHIPPER_NAME", example="the shop's name")
+    line1: str = option("SHIPPER_LINE1", example="street and number")
+    city: str = option("SHIPPER_CITY", example="a town")
+    postcode: str = option("SHIPPER_POSTCODE", example="a postcode")
+    country: str = option("SHIPPER_COUNTRY", form=r"[A-Z]{2}", example="two letters of ISO 3166, like DE")
+    phone: str = option("SHIPPER_PHONE", form=r"\+?[0-9 ]{6,20}", example="a telephone number, like +49 30 1234567")
+    email: str = option("SHIPPER_EMAIL", form=r"\S+@\S+", example="an e-mail address")
+
+    @property
+    def address(self) -> Address:
+        return Address(name=self.name, line1=self.line1, city=self.city, postcode=self.postcode, country=self.country)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Booked:
+    """What a carrier says of a parcel it has."""
+
+    shipment_id: str
+    tracking_number: str
+    estimated_delivery: str = ""
+    """An ISO date; empty where the carrier does not say."""
+    facts: dict[str, Any]
+    """What cancelling needs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Destination:
+    """Where a parcel goes, as far as looking for it needs that."""
+
+    country: str
+    postcode: str
+
+
+class CarrierByReference(ABC):
+    """A Carrier whose parcels are known by our reference."""
+
+    provider: str
+    days = 3
+    """Until delivery, where the carrier does not say."""
+    finds = True
+    """Whether a parcel can be looked for by our reference."""
+    settled = timedelta(minutes=15)
+    """After this a booking whose answer was lost, and which cannot be found, did not happen."""
+
+    @abstractmethod
+    def book(self, reference: str, address: Address, lines: Sequence[Line], key: str) -> Booked:
+        """Ask for the parcel. Raises ProviderError."""
+
+    @abstractmethod
+    def look_for(self, reference: str, to: Destination) -> Booked | None:
+        """What the carrier has under our reference, where it can be asked."""
+
+    @abstractmethod
+    def call_off(self, effect: OutsideEffect, key: str) -> None:
+        """Cancel it; one that is cancelled already is fine. Raises Declined (handed_over)."""
+
+    def create_shipment(self, *, reference: str, address: Address, lines: Sequence[Line], key: str) -> Parcel:
+        """Book, once per reference. Raises Declined (address_not_served, already_undone, …)."""
+        effect = effects.begin(
+            self.provider,
+            reference,
+            Kind.PARCEL,
+            "create_shipment",
+            address={one.name: getattr(address, one.name) for one in fields(address)},
+            lines=[(line.sku, line.quantity) for line in lines],
+        )
+        if effect.remote_id:
+            return self._parcel(effect)
+        if "to" not in effect.facts:
+            effect = effects.note(effect, to={"country": address.country, "postcode": address.postcode})
+        if not effects.claim(effect):
+            found = self.find_shipment(reference=reference)
+            if found is not None:
+                return found
+            if not effects.claim(effect, settled=self.settled):
+                raise self._unknown("create_shipment")
+        try:
+            booked = self.book(reference, address, lines, key)
+        except (Declined, Unavailable):
+            effects.give_up(effect)
+            raise
+        return self._parcel(self._note(effect, booked))
+
+    def find_shipment(self, *, reference: str) -> Parcel | None:
+        """The live parcel of this reference. Raises OutcomeUnknown while an answer is out and nothing is to be seen."""
+        effect = effects.find(self.provider, reference)
+        if effect is None or effect.facts.get("cancelled"):
+            return None
+        if effect.remote_id:
+            return self._parcel(effect)
+        found = self._search(effect, "find_shipment")
+        return self._parcel(found) if found is not None else None
+
+    def cancel_shipment(self, *, reference: str, key: str) -> None:
+        """Cancel, and turn away a booking that has not come yet. Raises Declined (handed_over)."""
+        effect = effects.bar(self.provider, reference, Kind.PARCEL)
+        if effect.facts.get("cancelled"):
+            return
+        known = effect if effect.remote_id else self._search(effect, "cancel_shipment")
+        if known is None:
+            return
+        self.call_off(known, key)
+        effects.note(known, cancelled=True)
+
+    def _search(self, effect: OutsideEffect, operation: str) -> OutsideEffect | None:
+        """The effect with its number, if the carrier has it; None: it certainly has not."""
+        if effect.asked_at is None:
+            return None
+        if self.finds:
+            booked = self.look_for(effect.key, Destination(**effect.facts["to"]))
+            if booked is not None:
+                return self._note(effect, booked)
+            if timezone.now() - effect.asked_at >= self.settled:
+                return None
+        raise self._unknown(operation)
+
+    def _note(self, effect: OutsideEffect, booked: Booked) -> OutsideEffect:
+        return effects.note(
+            effect,
+            remote_id=booked.shipment_id,
+            tracking_number=booked.tracking_number,
+            estimated_delivery=booked.estimated_delivery
+            or (timezone.localdate() + timedelta(days=self.days)).isoformat(),
+            **booked.facts,
+        )
+
+    def _parcel(self, effect: OutsideEffect) -> Parcel:
+        return Parcel(
+            shipment_id=effect.remote_id,
+            tracking_number=effect.facts["tracking_number"],
+            estimated_delivery=date.fromisoformat(effect.facts["estimated_delivery"]),
+            carrier=self.provider,
+        )
+
+    def _unknown(self, operation: str) -> OutcomeUnknown:
+        return OutcomeUnknown(
+            "A booking was sent, its answer was lost, and the carrier does not show it"
+            + (" yet." if self.finds else ": look for it in the carrier's portal."),
+            provider=self.provider,
+            operation=operation,
+            code=NOT_SEEN,
+        )
+
+
+def kilograms(lines: Sequence[Line]) -> float:
+    """What the parcel weighs, at least 100 g, in kilograms to the gram."""
+    return round(max(sum(line.quantity * line.weight_grams for line in lines), 100) / 1000, 3)

@@ -1,0 +1,269 @@
+"""DHL: Express (MyDHL API 3.1.1, worldwide) and Parcel DE (Shipping v2, within and from Germany), over HTTP.
+
+Settings and what is proven: docs/providers/dhl.md. Express knows no cancelling of a shipment: its undo lets the waybill
+lapse, which costs nothing as long as nobody hands the parcel over. Parcel DE cannot be asked by our reference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from django.utils import timezone
+
+from orders.models import OutsideEffect
+from orders.providers.base import Address, Line
+from orders.providers.errors import ProviderError
+from orders.providers.http import Answer, Http
+from orders.providers.keys import as_uuid
+from orders.providers.options import ADDRESS, SECONDS, option, read
+from orders.providers.shipping.booking import Booked, CarrierByReference, Destination, ShipperOptions, kilograms
+
+EXPRESS, PARCEL_DE = "dhl-express", "dhl-parcel-de"
+ALPHA3 = {
+    "AT": "AUT", "BE": "BEL", "BG": "BGR", "CH": "CHE", "CY": "CYP", "CZ": "CZE", "DE": "DEU", "DK": "DNK", "EE": "EST",
+    "ES": "ESP", "FI": "FIN", "FR": "FRA", "GB": "GBR", "GR": "GRC", "HR": "HRV", "HU": "HUN", "IE": "IRL", "IT": "ITA",
+    "LI": "LIE", "LT": "LTU", "LU": "LUX", "LV": "LVA", "MT": "MLT", "NL": "NLD", "NO": "NOR", "PL": "POL", "PT": "PRT",
+    "RO": "ROU", "SE": "SWE", "SI": "SVN", "SK": "SVK", "US": "USA",
+}  # fmt: skip
+"""Parcel DE wants three letters. Source: ISO 3166-1; where it says nothing, the address is not served."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DhlExpressOptions:
+    """What DHL Express' adapter has to be told, beside who sends."""
+
+    username: str = option("DHL_EXPRESS_USERNAME", example="the API's user name")
+    password: str = option("DHL_EXPRESS_PASSWORD", secret=True, example="its password")
+    account: str = option("DHL_EXPRESS_ACCOUNT", form=r"\d{9}", example="the shipper account, nine digits")
+    product: str = option("DHL_EXPRESS_PRODUCT", "U", form=r"[A-Z0-9]", example="a product code: U is within the EU")
+    url: str = option("DHL_EXPRESS_URL", "https://express.api.dhl.com/mydhlapi", form=ADDRESS, example="an address")
+    seconds: str = option("DHL_EXPRESS_TIMEOUT_SECONDS", "20", form=SECONDS, example="a number of seconds")
+
+
+class DhlExpressCarrier(CarrierByReference):
+    """A Carrier. No pickup is booked: parcels wait for the daily one."""
+
+    Options = DhlExpressOptions
+    SharedOptions = ShipperOptions
+    provider = EXPRESS
+    days = 2
+
+    def __init__(self, options: DhlExpressOptions | None = None, shipper: ShipperOptions | None = None) -> None:
+        self._options = options or read(DhlExpressOptions)
+        self._shipper = shipper or read(ShipperOptions)
+        self._http = Http(
+            EXPRESS,
+            self._options.url,
+            seconds=float(self._options.seconds),
+            auth=(self._options.username, self._options.password),
+            headers={"x-version": "3.1.1"},
+        )
+
+    def book(self, reference: str, address: Address, lines: Sequence[Line], key: str) -> Booked:
+        """One package."""
+        when = timezone.localtime() + timedelta(minutes=30)
+        party = self._shipper.address
+        answer = self._http.ask(
+            "create_shipment",
+            "POST",
+            "/shipments",
+            json={
+                "plannedShippingDateAndTime": f"{when:%Y-%m-%dT%H:%M:%S} GMT{when:%z}"[:-2] + f":{when:%z}"[-2:],
+                "pickup": {"isRequested": False},
+                "productCode": self._options.product,
+                "accounts": [{"typeCode": "shipper", "number": self._options.account}],
+                "customerReferences": [{"value": reference, "typeCode": "CU"}],
+                "customerDetails": {
+                    "shipperDetails": self._party(party),
+                    "receiverDetails": self._party(address),
+                },
+                "content": {
+                    "packages": [{"weight": kilograms(lines), "dimensions": {"length": 30, "width": 20, "height": 15}}],
+                    "isCustomsDeclarable": False,
+                    "description": "Goods of a shop order",
+                    "incoterm": "DAP",
+                    "unitOfMeasurement": "metric",
+                },
+            },
+            headers={"Message-Reference": as_uuid(key)},
+        )
+        if not answer.is_good:
+            raise _no(self._http, "create_shipment", answer, "address_not_served")
+        said = answer.said
+        number = str(said["shipmentTrackingNumber"])
+        packages = said.get("packages") or [{}]
+        expected = (said.get("estimatedDeliveryDate") or {}).get("estimatedDeliveryDate") or ""
+        return Booked(
+            shipment_id=number,
+            tracking_number=number,
+            estimated_delivery=str(expected)[:10],
+            facts={"piece": str(packages[0].get("trackingNumber") or "")},
+        )
+
+    def look_for(self, reference: str, to: Destination) -> Booked | None:
+        """By reference and account."""
+        answer = self._http.ask(
+            "find_shipment",
+            "GET",
+            "/tracking",
+            params={
+                "shipmentReference": reference,
+                "shipmentReferenceType": "CU",
+                "shipperAccountNumber": self._options.account,
+                "dateRangeFrom": (timezone.localdate() - timedelta(days=2)).isoformat(),
+                "dateRangeTo": (timezone.localdate() + timedelta(days=2)).isoformat(),
+            },
+            headers={"Message-Reference": as_uuid(reference)},
+        )
+        if answer.status in {400, 404}:
+            return None
+        if not answer.is_good:
+            raise _no(self._http, "find_shipment", answer, "rejected")
+        shipments = answer.said.get("shipments") or []
+        if not shipments:
+            return None
+        number = str(shipments[0]["shipmentTrackingNumber"])
+        return Booked(shipment_id=number, tracking_number=number, facts={})
+
+    def call_off(self, effect: OutsideEffect, key: str) -> None:
+        """Nothing is sent: there is no such call. A waybill that nobody hands over lapses by itself."""
+
+    def check(self) -> str:
+        """Asks after a shipment that there is not: it shows that name and password are good."""
+        self.look_for("CHECK-OF-CREDENTIALS", Destination(country="DE", postcode="10115"))
+        return "credentials are good"
+
+    def _party(self, address: Address) -> dict[str, Any]:
+        return {
+            "postalAddress": {
+                "postalCode": address.postcode[:12],
+                "cityName": address.city[:45],
+                "countryCode": address.country,
+                "addressLine1": address.line1[:45],
+            },
+            "contactInformation": {
+                "phone": self._shipper.phone,
+                "companyName": address.name[:100],
+                "fullName": address.name[:255],
+            },
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class DhlParcelDeOptions:
+    """What DHL Parcel DE's adapter has to be told, beside who sends."""
+
+    api_key: str = option("DHL_PARCEL_DE_API_KEY", secret=True, example="the app's key from the developer portal")
+    username: str = option("DHL_PARCEL_DE_USERNAME", example="the business customer's user name")
+    password: str = option("DHL_PARCEL_DE_PASSWORD", secret=True, example="its password")
+    billing_number: str = option("DHL_PARCEL_DE_BILLING_NUMBER", form=r"\w{14}", example="14 letters and digits")
+    product: str = option(
+        "DHL_PARCEL_DE_PRODUCT", "V01PAK", form=r"V\w{5}", example="V01PAK within Germany, V53WPAK abroad"
+    )
+    url: str = option(
+        "DHL_PARCEL_DE_URL", "https://api-eu.dhl.com/parcel/de/shipping/v2", form=ADDRESS, example="an address"
+    )
+    seconds: str = option("DHL_PARCEL_DE_TIMEOUT_SECONDS", "20", form=SECONDS, example="a number of seconds")
+
+
+class DhlParcelDeCarrier(CarrierByReference):
+    """A Carrier. A booking whose answer was lost is a person's: DHL cannot be asked for it by our reference."""
+
+    Options = DhlParcelDeOptions
+    SharedOptions = ShipperOptions
+    provider = PARCEL_DE
+    finds = False
+    days = 2
+
+    def __init__(self, options: DhlParcelDeOptions | None = None, shipper: ShipperOptions | None = None) -> None:
+        self._options = options or read(DhlParcelDeOptions)
+        self._shipper = shipper or read(ShipperOptions)
+        self._http = Http(
+            PARCEL_DE,
+            self._options.url,
+            seconds=float(self._options.seconds),
+            auth=(self._options.username, self._options.password),
+            headers={"dhl-api-key": self._options.api_key},
+        )
+
+    def book(self, reference: str, address: Address, lines: Sequence[Line], key: str) -> Booked:
+        """One parcel, its label as an address rather than as a picture."""
+        for country in (self._shipper.country, address.country):
+            if country not in ALPHA3:
+                raise self._http.declined(
+                    "create_shipment", f"DHL Parcel DE is not set up for {country}.", "address_not_served"
+                )
+        answer = self._http.ask(
+            "create_shipment",
+            "POST",
+            "/orders",
+            params={"includeDocs": "URL"},
+            json={
+                "profile": "STANDARD_GRUPPENPROFIL",
+                "shipments": [
+                    {
+                        "product": self._options.product,
+                        "billingNumber": self._options.billing_number,
+                        "refNo": reference,
+                        "shipper": _party_de(self._shipper.address),
+                        "consignee": _party_de(address),
+                        "details": {"weight": {"uom": "kg", "value": kilograms(lines)}},
+                    }
+                ],
+            },
+        )
+        items = answer.said.get("items") if isinstance(answer.said, dict) else None
+        item = (items or [{}])[0]
+        if not answer.is_good or not item.get("shipmentNo"):
+            raise _no(self._http, "create_shipment", answer, "address_not_served")
+        number = str(item["shipmentNo"])
+        return Booked(shipment_id=number, tracking_number=number, facts={})
+
+    def look_for(self, reference: str, to: Destination) -> Booked | None:
+        """Never asked: `finds` is False."""
+        raise NotImplementedError
+
+    def call_off(self, effect: OutsideEffect, key: str) -> None:
+        """Delete the order, which works until the day's manifest."""
+        answer = self._http.ask(
+            "cancel_shipment",
+            "DELETE",
+            "/orders",
+            params={"profile": "STANDARD_GRUPPENPROFIL", "shipment": effect.remote_id},
+        )
+        if answer.is_good or answer.status in {400, 404}:  # 400: unknown, or deleted before
+            return
+        raise _no(self._http, "cancel_shipment", answer, "handed_over", number=effect.remote_id)
+
+    def check(self) -> str:
+        """Asks which version is there, with the credentials."""
+        answer = self._http.ask("check", "GET", "/")
+        return f"version {(answer.said.get('amp') or {}).get('version', 'unknown')}"
+
+
+def _party_de(address: Address) -> dict[str, Any]:
+    return {
+        "name1": address.name[:50],
+        "addressStreet": address.line1[:50],
+        "postalCode": address.postcode[:10],
+        "city": address.city[:40],
+        "country": ALPHA3[address.country],
+    }
+
+
+def _no(http: Http, operation: str, answer: Answer, code: str, *, number: str = "") -> ProviderError:
+    said = answer.said if isinstance(answer.said, dict) else {}
+    status = said.get("status")
+    item = (said.get("items") or [{}])[0]
+    messages = [one.get("validationMessage", "") for one in item.get("validationMessages") or []]
+    words = (
+        "; ".join(filter(None, messages))
+        or said.get("detail")
+        or (status.get("detail") if isinstance(status, dict) else "")
+        or said.get("title")
+        or f"DHL refused ({answer.status})."
+    )
+    return http.declined(operation, words, code, provider_id=number)

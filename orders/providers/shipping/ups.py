@@ -1,0 +1,184 @@
+"""UPS, Shipping v2409 and Tracking v1, over HTTP. Settings and what is proven: docs/providers/ups.md."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from django.utils import timezone
+
+from orders.models import OutsideEffect
+from orders.providers.base import Address, Line
+from orders.providers.errors import ProviderError
+from orders.providers.http import Answer, ClientCredentials, Http, fetch_token
+from orders.providers.keys import as_hex
+from orders.providers.options import ADDRESS, SECONDS, option, read
+from orders.providers.shipping.booking import Booked, CarrierByReference, Destination, ShipperOptions, kilograms
+
+PROVIDER = "ups"
+SHIP = "/api/shipments/v2409"
+GONE_ALREADY = frozenset({"190101", "190103", "190104"})
+"""Nothing to void: unknown, or voided before. Source: UPS, Shipping errors; not tried with an account."""
+TOO_LATE = frozenset({"190102", "190117", "190118"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpsOptions:
+    """What UPS' adapter has to be told, beside who sends."""
+
+    client_id: str = option("UPS_CLIENT_ID", example="the app's client id")
+    client_secret: str = option("UPS_CLIENT_SECRET", secret=True, example="the app's secret")
+    account: str = option("UPS_ACCOUNT", form=r"[0-9A-Z]{6}", example="the shipper number, six letters and digits")
+    service: str = option("UPS_SERVICE", "11", form=r"\d{2}", example="a service code: 11 is Standard, 03 Ground")
+    url: str = option("UPS_URL", "https://onlinetools.ups.com", form=ADDRESS, example="an address")
+    seconds: str = option("UPS_TIMEOUT_SECONDS", "20", form=SECONDS, example="a number of seconds")
+
+
+class UpsCarrier(CarrierByReference):
+    """A Carrier."""
+
+    Options = UpsOptions
+    SharedOptions = ShipperOptions
+    provider = PROVIDER
+
+    def __init__(self, options: UpsOptions | None = None, shipper: ShipperOptions | None = None) -> None:
+        self._options = options or read(UpsOptions)
+        self._shipper = shipper or read(ShipperOptions)
+        seconds, url = float(self._options.seconds), self._options.url
+        tokens = Http(PROVIDER, url, seconds=seconds, auth=(self._options.client_id, self._options.client_secret))
+        self._fetch: Callable[[], tuple[str, float]] = lambda: fetch_token(
+            tokens,
+            "/security/v1/oauth/token",
+            {"grant_type": "client_credentials"},
+            {"x-merchant-id": self._options.account},
+        )
+        self._http = Http(PROVIDER, url, seconds=seconds, auth=ClientCredentials(self._fetch))
+
+    def book(self, reference: str, address: Address, lines: Sequence[Line], key: str) -> Booked:
+        """One package."""
+        weight = {"UnitOfMeasurement": {"Code": "KGS"}, "Weight": f"{kilograms(lines):.1f}"}
+        package: dict[str, Any] = {
+            "Packaging": {"Code": "02"},  # the shop's own box
+            "PackageWeight": weight,
+        }
+        shipment: dict[str, Any] = {
+            "Shipper": {**_party(self._shipper.address, self._shipper.phone), "ShipperNumber": self._options.account},
+            "ShipTo": _party(address, self._shipper.phone),
+            "ShipFrom": _party(self._shipper.address, self._shipper.phone),
+            "PaymentInformation": {
+                "ShipmentCharge": [{"Type": "01", "BillShipper": {"AccountNumber": self._options.account}}]
+            },
+            "Service": {"Code": self._options.service},
+            "Package": [package],
+        }
+        # Within the US a reference belongs to the package, everywhere else to the shipment.
+        within_us = self._shipper.country == address.country == "US"
+        (package if within_us else shipment)["ReferenceNumber"] = [{"Value": reference}]
+        answer = self._http.ask(
+            "create_shipment",
+            "POST",
+            f"{SHIP}/ship",
+            json={
+                "ShipmentRequest": {
+                    "Request": {
+                        "RequestOption": "nonvalidate",
+                        "TransactionReference": {"CustomerContext": reference},
+                    },
+                    "Shipment": shipment,
+                    "LabelSpecification": {
+                        "LabelImageFormat": {"Code": "PNG"},
+                        "LabelStockSize": {"Height": "6", "Width": "4"},
+                    },
+                }
+            },
+            headers=self._headers(key),
+        )
+        if not answer.is_good:
+            raise self._no("create_shipment", answer, "address_not_served")
+        results = answer.said["ShipmentResponse"]["ShipmentResults"]
+        packages = results.get("PackageResults") or [{}]
+        first = packages[0] if isinstance(packages, list) else packages
+        number = str(results["ShipmentIdentificationNumber"])
+        return Booked(shipment_id=number, tracking_number=str(first.get("TrackingNumber") or number), facts={})
+
+    def look_for(self, reference: str, to: Destination) -> Booked | None:
+        """By reference and account, among the shipments of the last days."""
+        today = timezone.localdate()
+        answer = self._http.ask(
+            "find_shipment",
+            "GET",
+            f"/api/track/v1/reference/details/{reference}",
+            params={
+                "locale": "en_US",
+                "fromPickUpDate": f"{today - timedelta(days=7):%Y%m%d}",
+                "toPickUpDate": f"{today + timedelta(days=7):%Y%m%d}",
+                "destCountry": to.country,
+                "destZip": to.postcode,
+                "shipperNum": self._options.account,
+                "refNumType": "SmallPackage",
+            },
+            headers=self._headers(reference),
+        )
+        if answer.status in {400, 404}:
+            return None
+        if not answer.is_good:
+            raise self._no("find_shipment", answer, "rejected")
+        shipments = (answer.said.get("trackResponse") or {}).get("shipment") or []
+        packages = (shipments[0].get("package") or []) if shipments else []
+        if not packages:
+            return None
+        number = str(packages[0]["trackingNumber"])
+        return Booked(shipment_id=number, tracking_number=number, facts={})
+
+    def call_off(self, effect: OutsideEffect, key: str) -> None:
+        """Void it."""
+        answer = self._http.ask(
+            "cancel_shipment", "DELETE", f"{SHIP}/void/cancel/{effect.remote_id}", headers=self._headers(key)
+        )
+        if answer.is_good or answer.status == 404 or _code(answer) in GONE_ALREADY:
+            return
+        raise self._no(
+            "cancel_shipment", answer, "handed_over" if _code(answer) in TOO_LATE else "", number=effect.remote_id
+        )
+
+    def check(self) -> str:
+        """Fetches a token: it shows that id, secret and account belong together."""
+        self._fetch()
+        return "credentials are good"
+
+    def _headers(self, key: str) -> dict[str, str]:
+        return {"transId": as_hex(key), "transactionSrc": "order-saga"}
+
+    def _no(self, operation: str, answer: Answer, code: str, *, number: str = "") -> ProviderError:
+        error = _error(answer)
+        return self._http.declined(
+            operation,
+            error.get("message") or f"UPS refused ({answer.status}).",
+            code or str(error.get("code") or "rejected"),
+            provider_id=number,
+        )
+
+
+def _party(address: Address, phone: str) -> dict[str, Any]:
+    return {
+        "Name": address.name[:35],
+        "AttentionName": address.name[:35],
+        "Phone": {"Number": "".join(filter(str.isdigit, phone))[:15]},
+        "Address": {
+            "AddressLine": [address.line1[:35]],
+            "City": address.city[:30],
+            "PostalCode": address.postcode[:9],
+            "CountryCode": address.country,
+        },
+    }
+
+
+def _error(answer: Answer) -> Mapping[str, Any]:
+    said = answer.said if isinstance(answer.said, dict) else {}
+    return next(iter((said.get("response") or {}).get("errors") or []), {})
+
+
+def _code(answer: Answer) -> str:
+    return str(_error(answer).get("code") or "")

@@ -1,0 +1,180 @@
+"""Plays UPS, FedEx, DHL Express and DHL Parcel DE, which know parcels by their numbers and by our reference."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.doubles.descriptions import Description
+from tests.doubles.server import Call, Double, Reply
+
+REFUSED_COUNTRY = "AQ"
+
+
+class CarrierDouble(Double):
+    """What they have in common. `hide` keeps parcels from being found, `tender` sends them on their way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parcels: dict[str, dict[str, Any]] = {}
+        self.hidden = False
+        self.tokens = 0
+
+    @property
+    def live(self) -> list[str]:
+        """References of the parcels that are booked and not cancelled."""
+        return [one["reference"] for one in self.parcels.values() if one["state"] != "cancelled"]
+
+    def tender(self) -> None:
+        for one in self.parcels.values():
+            one["state"] = "tendered"
+
+    def booked(self, number: str, reference: str, **more: Any) -> str:
+        self.parcels[number] = {"reference": reference, "state": "booked", **more}
+        return number
+
+    def found(self, reference: str) -> str:
+        if self.hidden:
+            return ""
+        return next((n for n, one in self.parcels.items() if one["reference"] == reference), "")
+
+    def token(self, good: bool) -> Reply:
+        if not good:
+            return Reply(status=401, said={})
+        self.tokens += 1
+        return Reply(said={"access_token": f"token-{self.tokens}", "expires_in": 14399, "token_type": "Bearer"})
+
+    def is_known(self, call: Call) -> bool:
+        return call.headers.get("Authorization") == f"Bearer token-{self.tokens}"
+
+
+class UpsDouble(CarrierDouble):
+    descriptions = (
+        Description("ups/shipping_v2409.json", "/api"),
+        Description("ups/tracking.json", "/api"),
+        Description("ups/oauth_client_credentials.json"),
+    )
+    checks_answers = False
+
+    def answer(self, call: Call) -> Reply:
+        if call.path.endswith("/oauth/token"):
+            return self.token(call.headers.get("Authorization") == "Basic aWQ6c2VjcmV0")
+        if not self.is_known(call):
+            return _ups(401, "250002", "Invalid Authentication Information.")
+        if call.path.endswith("/ship"):
+            shipment = call.json["ShipmentRequest"]["Shipment"]
+            if shipment["ShipTo"]["Address"]["CountryCode"] == REFUSED_COUNTRY:
+                return _ups(400, "120802", "Address Validation Error on ShipTo address")
+            named = shipment.get("ReferenceNumber") or shipment["Package"][0]["ReferenceNumber"]
+            number = self.booked(f"1Z999AA1{len(self.parcels) + 1:010}", named[0]["Value"])
+            results = {
+                "ShipmentIdentificationNumber": number,
+                "PackageResults": [{"TrackingNumber": number}],
+            }
+            return Reply(said={"ShipmentResponse": {"Response": {}, "ShipmentResults": results}})
+        if "/reference/details/" in call.path:
+            number = self.found(call.path.rpartition("/")[2])
+            if not number:
+                return _ups(404, "TW0001", "Tracking Information Not Found")
+            return Reply(said={"trackResponse": {"shipment": [{"package": [{"trackingNumber": number}]}]}})
+        one = self.parcels.get(call.path.rpartition("/")[2])
+        if one is None or one["state"] == "cancelled":
+            return _ups(400, "190104", "The shipment has already been voided or does not exist.")
+        if one["state"] == "tendered":
+            return _ups(400, "190102", "No shipment found within the allowed void period")
+        one["state"] = "cancelled"
+        return Reply(said={"VoidShipmentResponse": {"SummaryResult": {"Status": {"Code": "1"}}}})
+
+
+def _ups(status: int, code: str, words: str) -> Reply:
+    return Reply(status=status, said={"response": {"errors": [{"code": code, "message": words}]}})
+
+
+class FedexDouble(CarrierDouble):
+    descriptions = (Description("fedex/ship_v1.json"), Description("fedex/track_v1.json"))
+    exempt = (r"POST /oauth/token",)
+    checks_answers = False  # FedEx' own examples break its own schema
+
+    def answer(self, call: Call) -> Reply:
+        if call.path == "/oauth/token":
+            return self.token(b"client_id=id" in call.body and b"client_secret=secret" in call.body)
+        if not self.is_known(call):
+            return _fedex(401, "NOT.AUTHORIZED.ERROR", "Access token expired.")
+        if call.path == "/ship/v1/shipments":
+            shipment = call.json["requestedShipment"]
+            if shipment["recipients"][0]["address"]["countryCode"] == REFUSED_COUNTRY:
+                return _fedex(400, "SERVICE.UNAVAILABLE.FORDESTINATION", "No service to this destination.")
+            reference = shipment["requestedPackageLineItems"][0]["customerReferences"][0]["value"]
+            number = self.booked(f"7946{len(self.parcels) + 1:08}", reference)
+            made = {"masterTrackingNumber": number, "serviceType": shipment["serviceType"]}
+            return Reply(said={"transactionId": "1", "output": {"transactionShipments": [made]}})
+        if call.path == "/track/v1/referencenumbers":
+            number = self.found(call.json["referencesInformation"]["value"])
+            if not number:
+                return _fedex(404, "TRACKING.REFERENCENUMBER.NOTFOUND", "Reference number cannot be found.")
+            results = [{"trackingNumber": number, "trackResults": [{}]}]
+            return Reply(said={"transactionId": "1", "output": {"completeTrackResults": results}})
+        one = self.parcels.get(call.json["trackingNumber"])
+        if one is None or one["state"] == "cancelled":
+            return _fedex(400, "SHIPMENT.ALREADY.CANCELLED", "Shipment is already cancelled.")
+        if one["state"] == "tendered":
+            return _fedex(400, "SHIPMENT.ALREADY.TENDERED", "Shipment is already tendered.")
+        one["state"] = "cancelled"
+        return Reply(said={"transactionId": "1", "output": {"cancelledShipment": True, "cancelledHistory": True}})
+
+
+def _fedex(status: int, code: str, words: str) -> Reply:
+    return Reply(status=status, said={"transactionId": "1", "errors": [{"code": code, "message": words}]})
+
+
+class DhlExpressDouble(CarrierDouble):
+    descriptions = (Description("dhl_express/mydhl_3.1.1.shipments_pickups_tracking.json", "/mydhlapi"),)
+    checks_answers = False
+
+    def answer(self, call: Call) -> Reply:
+        if call.headers.get("Authorization") != "Basic aWQ6c2VjcmV0":
+            return Reply(status=401, said={"status": "401", "title": "Unauthorized", "detail": "Invalid credentials."})
+        if call.path.endswith("/shipments"):
+            details = call.json["customerDetails"]["receiverDetails"]["postalAddress"]
+            if details["countryCode"] == REFUSED_COUNTRY:
+                words = "1001: The requested product(s) not available based on your search criteria."
+                return Reply(status=422, said={"status": "422", "title": "Unprocessable", "detail": words})
+            number = self.booked(f"93{len(self.parcels) + 1:08}", call.json["customerReferences"][0]["value"])
+            made = {
+                "shipmentTrackingNumber": number,
+                "packages": [{"referenceNumber": 1, "trackingNumber": f"JD01{number}"}],
+            }
+            return Reply(status=201, said=made)
+        number = self.found(call.query["shipmentReference"])
+        if not number:
+            return Reply(status=404, said={"status": "404", "title": "Not found", "detail": "No Shipments Found."})
+        return Reply(said={"shipments": [{"shipmentTrackingNumber": number}]})
+
+
+class DhlParcelDeDouble(CarrierDouble):
+    descriptions = (Description("dhl_parcel_de/parcel_de_shipping_v2.json", "/parcel/de/shipping/v2"),)
+    checks_answers = False
+
+    def answer(self, call: Call) -> Reply:
+        known = call.headers.get("dhl-api-key", call.headers.get("Dhl-Api-Key")) == "key"
+        if call.headers.get("Authorization") != "Basic aWQ6c2VjcmV0" or not known:
+            return Reply(status=401, said={"status": 401, "title": "Unauthorized", "detail": "Unauthorized."})
+        if call.method == "GET":
+            return Reply(said={"amp": {"name": "pp-parcel-shipping", "version": "v2.1.13"}})
+        if call.method == "POST":
+            asked = call.json["shipments"][0]
+            if asked["consignee"]["postalCode"] == "00000":
+                message = {"property": "consignee.postalCode", "validationMessage": "The postal code is not valid."}
+                item = {"sstatus": {"title": "Bad Request", "statusCode": 400}, "validationMessages": [message]}
+                status = {"title": "Bad Request", "statusCode": 400, "detail": "1 of 1 shipment has errors."}
+                return Reply(status=400, said={"status": status, "items": [item]})
+            number = self.booked(f"0034043333{len(self.parcels) + 1:010}", asked["refNo"])
+            item = {"shipmentNo": number, "sstatus": {"title": "ok", "statusCode": 200}}
+            return Reply(said={"status": {"title": "ok", "statusCode": 200}, "items": [item]})
+        one = self.parcels.get(call.query["shipment"])
+        if one is None or one["state"] == "cancelled":
+            return Reply(status=400, said={"status": {"title": "Bad Request", "statusCode": 400}})
+        if one["state"] == "tendered":
+            words = "The shipment was manifested already."
+            return Reply(status=409, said={"status": {"title": "Conflict", "statusCode": 409, "detail": words}})
+        one["state"] = "cancelled"
+        return Reply(said={"status": {"title": "ok", "statusCode": 200}})

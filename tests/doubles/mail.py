@@ -1,0 +1,102 @@
+"""Plays SendGrid, and Amazon SES by way of moto."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import httpx
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from django.conf import settings
+from moto.server import ThreadedMotoServer
+
+from tests.doubles.descriptions import Description
+from tests.doubles.server import Call, Double, Reply
+
+
+class SendGridDouble(Double):
+    descriptions = (Description("sendgrid/mail_v3.json"),)
+    exempt = (r"GET /v3/scopes",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent: list[dict[str, Any]] = []
+        self.key = ec.generate_private_key(ec.SECP256R1())
+
+    @property
+    def mails(self) -> list[tuple[str, str]]:
+        """(recipient, subject) of each mail that was taken."""
+        return [(one["personalizations"][0]["to"][0]["email"], one["subject"]) for one in self.sent]
+
+    @property
+    def public_key(self) -> str:
+        form = serialization.PublicFormat.SubjectPublicKeyInfo
+        return base64.b64encode(self.key.public_key().public_bytes(serialization.Encoding.DER, form)).decode()
+
+    def signed(self, *events: dict[str, Any]) -> tuple[bytes, dict[str, str]]:
+        body, stamp = json.dumps(events).encode(), "1900000000"
+        signature = base64.b64encode(self.key.sign(stamp.encode() + body, ec.ECDSA(hashes.SHA256()))).decode()
+        return body, {
+            "x-twilio-email-event-webhook-signature": signature,
+            "x-twilio-email-event-webhook-timestamp": stamp,
+        }
+
+    def answer(self, call: Call) -> Reply:
+        if call.headers.get("Authorization") != "Bearer SG.key":
+            return Reply(
+                status=401, said={"errors": [{"message": "The provided authorization grant is invalid", "field": None}]}
+            )
+        if call.path == "/v3/scopes":
+            return Reply(said={"scopes": ["mail.send"]})
+        recipient = call.json["personalizations"][0]["to"][0]["email"]
+        if recipient.startswith("bounces"):
+            error = {"message": "Does not contain a valid address.", "field": "personalizations.0.to.0.email"}
+            return Reply(status=400, said={"errors": [error]})
+        self.sent.append(call.json)
+        return Reply(status=202, headers={"X-Message-Id": f"SG{len(self.sent):010}"})
+
+
+class SesDouble(Double):
+    """Amazon SES: moto's server behind our own, which brings the failures."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+        self._server.start()
+        host, port = self._server.get_host_and_port()
+        self._client = httpx.Client(base_url=f"http://{host}:{port}")
+        self._client.post("/moto-api/reset")
+        self._verify(settings.DEFAULT_FROM_EMAIL)
+
+    @property
+    def mails(self) -> list[tuple[str, str]]:
+        """(recipient, subject) of each mail that was taken."""
+        stored = self._client.get("/moto-api/data.json").json().get("ses", {}).get("Message", [])
+        return [(one["destinations"]["ToAddresses"][0], one["subject"]) for one in stored]
+
+    def said_when_ill(self, status: int) -> Any:
+        code = {401: "UnrecognizedClientException", 429: "TooManyRequestsException"}.get(status, "InternalFailure")
+        return {"__type": code, "message": "Something is wrong."}
+
+    def answer(self, call: Call) -> Reply:
+        if "bounces@" in call.body.decode(errors="replace"):  # moto takes any address that has the form of one
+            headers = {"x-amzn-ErrorType": "BadRequestException"}
+            return Reply(status=400, said={"message": "The address is not one."}, headers=headers)
+        if call.path == "/v2/email/account":  # which moto does not know
+            return Reply(said={"SendQuota": {"Max24HourSend": 200.0, "MaxSendRate": 1.0, "SentLast24Hours": 1.0}})
+        left_out = {"host", "content-length", "connection", "accept-encoding"}
+        headers = {name: value for name, value in call.headers.items() if name.lower() not in left_out}
+        answer = self._client.request(call.method, call.path, params=call.query, headers=headers, content=call.body)
+        return Reply(status=answer.status_code, said=answer.json() if answer.content else None)
+
+    def server_close(self) -> None:
+        super().server_close()
+        self._client.close()
+        self._server.stop()
+
+    def _verify(self, sender: str) -> None:
+        signed = {"Authorization": "AWS4-HMAC-SHA256 Credential=a/20300101/eu-central-1/ses/aws4_request"}
+        made = self._client.post("/v2/email/identities", json={"EmailIdentity": sender}, headers=signed)
+        made.raise_for_status()
