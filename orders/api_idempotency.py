@@ -34,7 +34,7 @@ LEASE = timedelta(seconds=60)
 KEPT_FOR = timedelta(days=7)
 """How long an answer can be had again."""
 FORGOTTEN_AT_A_TIME = 100
-KEPT_HEADERS = ("Location", "Retry-After")
+KEPT_HEADERS = ("Location", "Retry-After", "ETag")
 
 KEY = re.compile(r"[\x21-\x7e]{1,255}")
 

@@ -152,8 +152,8 @@ PROBLEMS = {
             code="version-required",
             status=HTTPStatus.PRECONDITION_REQUIRED,
             title="Which version did you look at?",
-            cause="This operation overwrites what somebody else may have changed meanwhile.",
-            remedy="Send the `ETag` of what you looked at as `If-Match`.",
+            cause="Somebody else may have changed meanwhile what you are about to change or to act on.",
+            remedy="Send the `ETag` of what you looked at as `If-Match`, or `*` to act on it however it is now.",
         ),
         Problem(
             code="selection-changed",

@@ -114,9 +114,7 @@ def _problem_statuses(operation: Data) -> set[HTTPStatus]:
     if "Idempotency-Key" in names:
         found.add(HTTPStatus.UNPROCESSABLE_ENTITY)
     if "If-Match" in names:
-        found.add(HTTPStatus.PRECONDITION_FAILED)
-    if operation["operationId"] == "change_saga_run":
-        found.add(HTTPStatus.PRECONDITION_REQUIRED)
+        found |= {HTTPStatus.PRECONDITION_FAILED, HTTPStatus.PRECONDITION_REQUIRED}
     if operation["operationId"] == "place_order":
         found.add(HTTPStatus.TOO_MANY_REQUESTS)
     return found

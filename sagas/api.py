@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 from uuid import UUID
@@ -21,12 +22,13 @@ from sagas.api_shapes import DIRECTIONS, RUN_STATES, RunDetail, RunSummary
 from sagas.api_view import (
     ETAG,
     IF_MATCH,
-    IF_MATCH_REQUIRED,
     IF_NONE_MATCH,
+    KEY,
     NOT_MODIFIED,
     StaffView,
     answer_with_tag,
     check_version,
+    once,
     tag_of,
 )
 from sagas.models import SagaRun
@@ -110,12 +112,14 @@ class RunDetailApi(StaffView):
         summary="Say who looks after a run",
         description="Of a run that waits for a person.",
         tags=["Runs"],
-        parameters=[IF_MATCH_REQUIRED, OpenApiParameter("ETag", str, OpenApiParameter.HEADER, response=[200])],
+        parameters=[IF_MATCH, OpenApiParameter("ETag", str, OpenApiParameter.HEADER, response=[200])],
         request=Input,
         responses={200: RunDetail},
     )
     def patch(self, request: Request, run_id: UUID) -> Response:
-        owner = _checked_act(self.Input, request, run_id, is_required=True)["owner"] or ""
+        view = view_or_404(run_id)
+        owner = checked(self.Input, request.data)["owner"] or ""
+        check_version(request, RunDetail(view).data)
         services.assign(run_id=run_id, owner=owner, actor=actor_of(request))
         data = RunDetail(view_or_404(run_id)).data
         return Response(data, headers={"ETag": tag_of(data)})
@@ -149,14 +153,12 @@ class RetryApi(StaffView):
         summary="Try a step or an undo again now",
         description="Also cuts a wait short. Sent twice it is done once.",
         tags=["Runs"],
-        parameters=[IF_MATCH, LOCATION, ETAG_AFTER],
+        parameters=[IF_MATCH, KEY, LOCATION, ETAG_AFTER],
         request=Input,
         responses={202: RunDetail},
     )
     def post(self, request: Request, run_id: UUID) -> Response:
-        data = _checked_act(self.Input, request, run_id)
-        services.retry(run_id=run_id, actor=actor_of(request), **data)
-        return accepted(run_id)
+        return _acted(services.retry, self.Input, request, run_id)
 
 
 class SkipApi(StaffView):
@@ -178,14 +180,12 @@ class SkipApi(StaffView):
         summary="Go on without a step or an undo",
         description="For a run that needs attention. What the step would have done stays undone.",
         tags=["Runs"],
-        parameters=[IF_MATCH, LOCATION, ETAG_AFTER],
+        parameters=[IF_MATCH, KEY, LOCATION, ETAG_AFTER],
         request=Input,
         responses={202: RunDetail},
     )
     def post(self, request: Request, run_id: UUID) -> Response:
-        data = _checked_act(self.Input, request, run_id)
-        services.skip(run_id=run_id, actor=actor_of(request), **data)
-        return accepted(run_id)
+        return _acted(services.skip, self.Input, request, run_id)
 
 
 class ResolveApi(StaffView):
@@ -209,14 +209,12 @@ class ResolveApi(StaffView):
         summary="Say that a step or an undo was done outside",
         description="For a run that needs attention: the run goes on as if the step had succeeded.",
         tags=["Runs"],
-        parameters=[IF_MATCH, LOCATION, ETAG_AFTER],
+        parameters=[IF_MATCH, KEY, LOCATION, ETAG_AFTER],
         request=Input,
         responses={202: RunDetail},
     )
     def post(self, request: Request, run_id: UUID) -> Response:
-        data = _checked_act(self.Input, request, run_id)
-        services.resolve(run_id=run_id, actor=actor_of(request), **data)
-        return accepted(run_id)
+        return _acted(services.resolve, self.Input, request, run_id)
 
 
 class CompensateApi(StaffView):
@@ -238,24 +236,28 @@ class CompensateApi(StaffView):
         summary="Have everything undone",
         description="Newest first; a step under way ends first. Sent twice it is done once.",
         tags=["Runs"],
-        parameters=[IF_MATCH, LOCATION, ETAG_AFTER],
+        parameters=[IF_MATCH, KEY, LOCATION, ETAG_AFTER],
         request=Input,
         responses={202: RunDetail},
     )
     def post(self, request: Request, run_id: UUID) -> Response:
-        data = _checked_act(self.Input, request, run_id)
-        services.cancel(run_id=run_id, actor=actor_of(request), **data)
+        return _acted(services.cancel, self.Input, request, run_id)
+
+
+def _acted(
+    act: Callable[..., SagaRun], shape: type[serializers.Serializer[Any]], request: Request, run_id: UUID
+) -> Response:
+    """The answer to an act on a run that is there, and is as the caller saw it."""
+    view_or_404(run_id)
+    data = checked(shape, request.data)
+
+    def work() -> Response:
+        # In here, so that a request that is sent twice gets its first answer although the run has changed by it.
+        check_version(request, RunDetail(view_or_404(run_id)).data)
+        act(run_id=run_id, actor=actor_of(request), **data)
         return accepted(run_id)
 
-
-def _checked_act(
-    shape: type[serializers.Serializer[Any]], request: Request, run_id: UUID, *, is_required: bool = False
-) -> dict[str, Any]:
-    """The body of an act on a run that is there, and is as the caller saw it."""
-    view = view_or_404(run_id)
-    data = checked(shape, request.data)
-    check_version(request, RunDetail(view).data, is_required=is_required)
-    return data
+    return once(request, work)
 
 
 def actor_of(request: Request) -> str:

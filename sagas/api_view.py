@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, ClassVar, cast
 
+from django.conf import settings
 from django.http import HttpRequest
 from django.utils.cache import patch_vary_headers
+from django.utils.module_loading import import_string
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse
 from rest_framework.exceptions import APIException
 from rest_framework.permissions import BasePermission
@@ -31,16 +34,15 @@ IF_MATCH = OpenApiParameter(
     "If-Match",
     str,
     OpenApiParameter.HEADER,
-    description="The `ETag` you acted on: a 412 tells that it has changed since, and nothing is done.",
-)
-
-
-IF_MATCH_REQUIRED = OpenApiParameter(
-    "If-Match",
-    str,
-    OpenApiParameter.HEADER,
     required=True,
-    description="The `ETag` of what you looked at: a 412 tells that it has changed since, and nothing is done.",
+    description="The `ETag` of what you looked at: a 412 tells that it has changed since, and nothing is done. `*` acts "
+    "on it however it is now.",
+)
+KEY = OpenApiParameter(
+    "Idempotency-Key",
+    {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[\\x21-\\x7e]{1,255}$"},
+    OpenApiParameter.HEADER,
+    description="Sent again with the same key it is done once, and answered as the first time. Kept for 7 days.",
 )
 
 
@@ -57,7 +59,7 @@ class VersionRequired(APIException):
 
     status_code = HTTPStatus.PRECONDITION_REQUIRED
     default_code = "version-required"
-    default_detail = "Send the ETag of what you looked at as If-Match."
+    default_detail = "Send the ETag of what you looked at as If-Match, or * to act on it however it is now."
 
 
 class LengthRequired(APIException):
@@ -125,16 +127,24 @@ def answer_with_tag(request: Request | HttpRequest, data: Any) -> Response:
     return Response(data, headers={"ETag": tag})
 
 
-def check_version(request: Request, data: Any, *, is_required: bool = False) -> None:
+def check_version(request: Request, data: Any) -> None:
     """Hold `data`, as it would be answered now, against the caller's If-Match. Raises VersionMismatch, VersionRequired.
 
     A kindness to people who look before they act, not a lock: what the state allows is checked by the act itself.
     """
     known = request.headers.get("If-Match", "")
-    if not known and is_required:
+    if not known:
         raise VersionRequired
-    if known and not _is_among(tag_of(data), known):
+    if not _is_among(tag_of(data), known):
         raise VersionMismatch
+
+
+def once(request: Request, work: Callable[[], Response]) -> Response:
+    """The answer of `work`, done once for each Idempotency-Key if the site keeps them: SAGA_API_ONCE."""
+    keeper = getattr(settings, "SAGA_API_ONCE", "")
+    if keeper and "Idempotency-Key" in request.headers:
+        return cast(Response, import_string(keeper)(request, work))
+    return work()
 
 
 def tag_of(data: Any) -> str:

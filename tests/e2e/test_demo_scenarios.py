@@ -60,6 +60,7 @@ def caller(site: Site, key: str) -> Callable[[str, dict[str, Any]], int]:
                 "Authorization": f"Bearer {key}",
                 "Content-Type": "application/json",
                 "Idempotency-Key": str(uuid.uuid4()),
+                "If-Match": "*",
             },
         )
         with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310

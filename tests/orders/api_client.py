@@ -42,7 +42,7 @@ def order_body(**changes: Any) -> dict[str, Any]:
 
 
 class Caller:
-    """Calls with one key. `post` makes up an Idempotency-Key unless it is given one."""
+    """Calls with one key. `post` makes up an Idempotency-Key unless it is given one, and acts on whatever is there."""
 
     def __init__(self, token: str = "", key: ApiKey | None = None) -> None:
         self.client = Client()
@@ -53,7 +53,7 @@ class Caller:
         return self.client.get(path, query, headers=self.named(headers))
 
     def post(self, path: str, body: Any, **headers: str) -> Any:
-        given = {"Idempotency_Key": str(uuid.uuid4()), **headers}
+        given = {"Idempotency_Key": str(uuid.uuid4()), "If_Match": "*", **headers}
         content = body if isinstance(body, str | bytes) else json.dumps(body, separators=(",", ":"))
         kind = given.pop("content_type", "application/json")
         return self.client.post(path, content, content_type=kind, headers=self.named(given))

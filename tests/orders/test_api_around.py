@@ -90,6 +90,47 @@ class TestVersions:
         assert (first.status_code, again.status_code) == (202, 202)
         assert again.headers["Idempotent-Replayed"] == "true"
 
+    @pytest.mark.parametrize("act", ["retries", "skips", "resolutions", "compensations"])
+    def test_nobody_acts_on_a_run_without_saying_what_they_saw(self, sam: Caller, act: str) -> None:
+        order = ended("needs_attention")
+        body: dict[str, str] = {"reason": "x"}
+        if act != "compensations":
+            body |= {"step": "process_payment", "direction": "compensation"}
+        if act == "resolutions":
+            body |= {"evidence": "RF-1"}
+        before = run_of(order).events.count()
+
+        problem(sam.post(f"{RUNS}/{order.run_id}/{act}", body, If_Match=""), 428, "version-required")
+
+        assert run_of(order).events.count() == before
+
+    def test_nor_cancels_an_order(self, ada: Caller) -> None:
+        ada.post(ORDERS, order_body())
+
+        answer = ada.post(f"{ORDERS}/ORD-123/cancellations", {"reason": "x"}, If_Match="")
+
+        problem(answer, 428, "version-required")
+        assert SagaRun.objects.get().cancel_requested_at is None
+
+    def test_an_act_sent_twice_with_its_key_is_done_once(self, sam: Caller) -> None:
+        order = ended("needs_attention")
+        path = f"{RUNS}/{order.run_id}"
+        place = {"step": "process_payment", "direction": "compensation", "reason": "the bank is back"}
+        key = {"If_Match": sam.get(path).headers["ETag"], "Idempotency_Key": "k-1"}
+
+        first = sam.post(f"{path}/retries", place, **key)
+        run_to_end(run_of(order))  # without the key, the second would be refused: there is nothing left to retry
+        again = sam.post(f"{path}/retries", place, **key)
+        other = sam.post(f"{path}/skips", place, **key)
+
+        assert (first.status_code, again.status_code, again.content) == (202, 202, first.content)
+        assert (again.headers["Idempotent-Replayed"], again.headers["ETag"]) == ("true", first.headers["ETag"])
+        problem(other, 422, "idempotency-mismatch")
+        assert list(run_of(order).events.filter(kind="retry_requested").values_list("reason", flat=True)) == [
+            "the bank is back"
+        ]
+        assert run_of(order).status == "compensated"
+
     def test_who_looks_after_a_run_is_not_overwritten_unseen(self, gina: Caller) -> None:
         order = ended("needs_attention")
         path = f"{RUNS}/{order.run_id}"

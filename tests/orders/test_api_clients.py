@@ -73,7 +73,10 @@ def test_it_places_follows_and_cancels_an_order(client: Any) -> None:
     seen = part("api.orders.get_order").sync("ORD-123", client=client)
     listed = part("api.orders.list_orders").sync(client=client, state=part("models").RunState.COMPLETED)
     reason = part("models").NewCancellation(reason="changed my mind")
-    cancelled = part("api.orders.cancel_order").sync("ORD-123", client=client, body=reason, idempotency_key="k-2")
+    known = part("api.orders.get_order").sync_detailed("ORD-123", client=client).headers["ETag"]
+    cancelled = part("api.orders.cancel_order").sync(
+        "ORD-123", client=client, body=reason, idempotency_key="k-2", if_match=known
+    )
 
     assert (placed.status_code, again.headers["Idempotent-Replayed"]) == (202, "true")
     assert (placed.parsed.order_id, placed.parsed.state) == ("ORD-123", "pending")

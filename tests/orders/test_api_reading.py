@@ -93,7 +93,7 @@ class TestReading:
             f"{ORDERS}/ORD-123/cancellations",
             json.dumps({"reason": "the customer called"}),
             content_type="application/json",
-            headers={"Idempotency-Key": "1"},
+            headers={"Idempotency-Key": "1", "If-Match": "*"},
         )
 
         body = ada.get(f"{ORDERS}/ORD-123/events").json()
