@@ -397,6 +397,15 @@ class OrderNoteAdmin(ReadOnlyAdmin):
     ordering = ("-id",)
 
 
+@admin.register(models.OrderTag)
+class OrderTagAdmin(ReadOnlyAdmin):
+    list_display = ("tag", "order", "author", "created_at")
+    list_select_related = ("order",)
+    ordering = ("-id",)
+    exact_search = ("tag", "order__order_id")
+    search_help_text = "A tag or an order's number, as a whole."
+
+
 @admin.register(models.OutsideEffect)
 class OutsideEffectAdmin(ReadOnlyAdmin):
     list_display = ("created_at", "provider", "kind", "remote_id", "is_barred", "asked_at")

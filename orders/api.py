@@ -1,4 +1,4 @@
-"""Orders over HTTP: place one, list them, look at one. Cancelling and events are in api_follow_up.py."""
+"""Orders over HTTP: place one, list them. One of them is in api_order.py, what comes after in api_follow_up.py."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ from orders import rates, selectors, services
 from orders.api_auth import actor_of, caller_of
 from orders.api_idempotency import KEY_PARAMETER, REPLAYED_PARAMETER, amend, key_in, once
 from orders.api_inputs import OrderInput
-from orders.api_shapes import ORDER_ID_PARAMETER, OrderDetail, OrderSummary, order_url
+from orders.api_shapes import OrderDetail, OrderSummary, order_url
 from orders.exceptions import FieldError, InvalidOrder
 from orders.models import ApiKey, Order, Scope
+from orders.roles import is_agent
 from sagas.api_fields import Moment, checked, checked_query
 from sagas.api_paging import PageQuery, page_of
 from sagas.api_shapes import RUN_STATES
@@ -64,6 +65,9 @@ class OrderCollectionApi(ApiView):
         user_id = serializers.CharField(required=False, max_length=100, help_text="Your reference for the customer.")
         placed_from = Moment(required=False, help_text="Placed then or later.")
         placed_to = Moment(required=False, help_text="Placed before then.")
+        step = serializers.CharField(required=False, max_length=100, help_text="The step it is at now, by name.")
+        error_code = serializers.CharField(required=False, max_length=100, help_text="Why it turned back.")
+        tag = serializers.CharField(required=False, max_length=services.LONGEST_TAG)
         q = serializers.CharField(
             required=False, max_length=100, help_text="Part of a number, an e-mail address, a name or a reference."
         )
@@ -154,26 +158,6 @@ class OrderCollectionApi(ApiView):
         return response
 
 
-class OrderDetailApi(ApiView):
-    """One order with its lines, money, parcel and mail, and every step with its attempts and its compensation."""
-
-    scopes = {"GET": Scope.ORDERS_READ}
-
-    @extend_schema(
-        operation_id="get_order",
-        summary="Look at an order",
-        tags=["Orders"],
-        parameters=[
-            ORDER_ID_PARAMETER,
-            IF_NONE_MATCH,
-            ETAG,
-        ],
-        responses={200: OrderDetail, 304: NOT_MODIFIED},
-    )
-    def get(self, request: Request, order_id: str) -> Response:
-        return answer_with_tag(request, OrderDetail(order_or_404(order_id, request)).data)
-
-
 def order_or_404(order_id: str, request: Request) -> selectors.OrderView:
     """The order, if the caller may know of it."""
     try:
@@ -182,11 +166,20 @@ def order_or_404(order_id: str, request: Request) -> selectors.OrderView:
         raise Http404(f"There is no order {order_id}.") from None
 
 
+def told(view: selectors.OrderView, request: Request) -> dict[str, Any]:
+    """The order as this caller may see it."""
+    return dict(OrderDetail(view, context={"for_staff": is_agent(request.user)}).data)
+
+
 def _asked_for(orders: QuerySet[Order], query: dict[str, Any]) -> QuerySet[Order]:
     if "state" in query:
         orders = selectors.in_status(orders, query["state"])
     if "user_id" in query:
         orders = orders.filter(customer_ref=query["user_id"])
+    if "step" in query or "error_code" in query:
+        orders = selectors.at_step(orders, step=query.get("step", ""), error=query.get("error_code", ""))
+    if "tag" in query:
+        orders = selectors.tagged(orders, query["tag"])
     if "placed_from" in query:
         orders = orders.filter(placed_at__gte=query["placed_from"])
     if "placed_to" in query:
@@ -232,9 +225,8 @@ def _placed(request: Request, data: dict[str, Any]) -> Response:
     except InvalidOrder as error:
         raise InvalidOrder(_placed_faults(error.errors, within_total=currency is not None)) from error
     headers = {"Location": order_url(order.order_id), "Retry-After": "1"}
-    return Response(
-        OrderDetail(selectors.view_of(order, is_new=is_new)).data, status=HTTPStatus.ACCEPTED, headers=headers
-    )
+    view = selectors.view_of(order, is_new=is_new)
+    return Response(told(view, request), status=HTTPStatus.ACCEPTED, headers=headers)
 
 
 def _placed_faults(errors: Sequence[FieldError], *, within_total: bool) -> Sequence[FieldError]:
@@ -260,4 +252,4 @@ def _settled(order_id: str, request: Request, seconds: int) -> dict[str, Any]:
     settled = selectors.in_status(Order.objects.filter(order_id=order_id), *SETTLED)
     while not settled.exists() and time.monotonic() < until:
         time.sleep(LOOK_EVERY)
-    return dict(OrderDetail(order_or_404(order_id, request)).data)
+    return told(order_or_404(order_id, request), request)

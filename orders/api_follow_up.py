@@ -13,10 +13,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from orders import services
-from orders.api import order_or_404
+from orders.api import order_or_404, told
 from orders.api_auth import actor_of
 from orders.api_idempotency import KEY_PARAMETER, REPLAYED_PARAMETER, once
-from orders.api_shapes import ORDER_ID_PARAMETER, OrderDetail
+from orders.api_shapes import ORDER_ID_PARAMETER
 from orders.models import Scope
 from orders.selectors import OrderView
 from sagas.api_fields import Strict, Words, checked, checked_query
@@ -213,7 +213,7 @@ def cancellation_url(found: dict[str, Any]) -> str:
 
 def _cancelled(request: Request, order_id: str, reason: str) -> Response:
     # In here, so that a request that is sent twice gets its first answer although the order has changed by it.
-    check_version(request, OrderDetail(order_or_404(order_id, request)).data)
+    check_version(request, told(order_or_404(order_id, request), request))
     services.cancel_order(order_id=order_id, actor=actor_of(request), reason=reason)
     found = _cancellation_of(order_or_404(order_id, request))
     headers = {"Location": cancellation_url(found), "Retry-After": "1"}

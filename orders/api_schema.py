@@ -145,6 +145,12 @@ class SchemaApi(SpectacularAPIView):
     renderer_classes = [OpenApiJsonRenderer, OpenApiJsonRenderer2, OpenApiYamlRenderer, OpenApiYamlRenderer2]
     authentication_classes = []
 
+    def finalize_response(self, request: Request, response: Response, *args: Any, **kwargs: Any) -> Response:
+        """The same for everybody until the next release."""
+        final = super().finalize_response(request, response, *args, **kwargs)
+        final.headers["Cache-Control"] = "public, max-age=300"
+        return final
+
 
 class DocsApi(SpectacularSwaggerSplitView):
     """The document as a page on which operations can be tried out. Everything on it comes from here.

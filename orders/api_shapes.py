@@ -14,6 +14,7 @@ from orders.models import OrderLine, PaymentOperation, Reservation, SentMessage,
 from orders.money import quantize
 from orders.selectors import OrderRow, OrderView
 from sagas.api_shapes import RUN_STATES, Failure, PublicStep, failure_of
+from sagas.selectors import owner_of
 
 Data = dict[str, Any]
 
@@ -204,9 +205,13 @@ class OrderDetail(serializers.Serializer[OrderView]):
     shipping_address = Address(source="order")
     payment = PaymentShape(source="*")
     shipment = ShipmentShape(allow_null=True)
+    tags = serializers.ListField(child=serializers.CharField(), help_text="Words of the shop's, in their order.")
+    owner = serializers.SerializerMethodField(
+        help_text="Who of the staff looks after it; null to whoever is not staff."
+    )
     messages = MessageShape(many=True)
     reservations = ReservationShape(many=True)
-    run = OrderRun(allow_null=True)
+    run = OrderRun(allow_null=True, help_text="null where `expand=none` left it out.")
     placed_at = serializers.DateTimeField(source="order.placed_at")
     updated_at = serializers.SerializerMethodField()
     url = serializers.SerializerMethodField()
@@ -221,6 +226,12 @@ class OrderDetail(serializers.Serializer[OrderView]):
     @extend_schema_field(Failure(allow_null=True))
     def get_failure(self, view: OrderView) -> Data | None:
         return failure_of(view.run) if view.run else None
+
+    @extend_schema_field(serializers.CharField(allow_null=True))
+    def get_owner(self, view: OrderView) -> str | None:
+        if view.run is None or not self.context.get("for_staff"):
+            return None
+        return owner_of(view.run.run) or None
 
     def get_can(self, view: OrderView) -> list[str]:
         return [act for act in view.run.can if act == "cancel"] if view.run else []

@@ -48,6 +48,8 @@ async def order_stream(request: HttpRequest, order_id: str) -> HttpResponseBase:
     if not isinstance(request, ASGIRequest):
         detail = "This server does not speak ASGI, and streams to nobody. Ask /events from time to time instead."
         return problem_answer(request, PROBLEMS["not-acceptable"], detail)
+    if not request.accepts("text/event-stream"):
+        return problem_answer(request, PROBLEMS["not-acceptable"], "This is text/event-stream and nothing else.")
     last = request.headers.get("Last-Event-ID", "0")
     if not (last.isascii() and last.isdigit() and int(last) <= LARGEST_ID):
         return problem_answer(request, PROBLEMS["validation-error"], f"Last-Event-ID: {last[:40]!r} is no id of ours.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import include, path, register_converter
 
-from orders import api, api_follow_up, api_schema, api_shop, api_stream, api_webhooks
+from orders import api, api_callbacks, api_follow_up, api_order, api_schema, api_shop, api_stream, api_webhooks
 from orders.intake import ORDER_ID
 
 
@@ -24,7 +24,7 @@ register_converter(OrderIdConverter, "api_order_id")
 
 urlpatterns = [
     path("orders", api.OrderCollectionApi.as_view(), name="api-orders"),
-    path("orders/<api_order_id:order_id>", api.OrderDetailApi.as_view(), name="api-order"),
+    path("orders/<api_order_id:order_id>", api_order.OrderDetailApi.as_view(), name="api-order"),
     path(
         "orders/<api_order_id:order_id>/cancellations",
         api_follow_up.CancelApi.as_view(),
@@ -60,6 +60,7 @@ urlpatterns = [
         api_webhooks.RedeliveryApi.as_view(),
         name="api-redeliveries",
     ),
+    path("provider-callbacks/<str:provider>", api_callbacks.receive, name="api-provider-callbacks"),
     path("me", api_shop.MeApi.as_view(), name="api-me"),
     path("", include("sagas.api_urls")),
     path("schema", api_schema.SchemaApi.as_view(), name="schema"),

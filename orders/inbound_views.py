@@ -20,21 +20,23 @@ def receive(request: HttpRequest, provider: str) -> HttpResponse:
 
     Who asks wrongly learns nothing of why, and nothing is stored.
     """
+    status, words = received(request, provider)
+    return HttpResponse(words, status=status, content_type="text/plain")
+
+
+def received(request: HttpRequest, provider: str) -> tuple[int, str]:
+    """(status, words) to answer a delivery with, which is stored if it is signed."""
     known = inbound.sender(provider)
     if known is None:
-        return _told(404, "No such provider sends webhooks here.")
+        return 404, "No such provider sends webhooks here."
     if int(request.META.get("CONTENT_LENGTH") or 0) > LARGEST:
-        return _told(413, f"A delivery has {LARGEST} bytes at the most.")
+        return 413, f"A delivery has {LARGEST} bytes at the most."
     headers = {name.lower(): value for name, value in request.headers.items()}
     try:
         inbound.store(provider, known, headers, request.body)
     except BadSignature:
-        return _told(400, "This is not signed as it should be.")
+        return 400, "This is not signed as it should be."
     except ProviderError:
         # Whether it is signed could not be found out: it will be sent again.
-        return _told(503, "The signature cannot be checked just now.")
-    return _told(200, "[accepted]")
-
-
-def _told(status: int, words: str) -> HttpResponse:
-    return HttpResponse(words, status=status, content_type="text/plain")
+        return 503, "The signature cannot be checked just now."
+    return 200, "[accepted]"

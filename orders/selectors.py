@@ -17,6 +17,7 @@ from orders.models import (
     Order,
     OrderLine,
     OrderNote,
+    OrderTag,
     Payment,
     PaymentOperation,
     Product,
@@ -65,6 +66,7 @@ class OrderView:
     messages: list[SentMessage]
     notes: list[OrderNote]
     """Oldest first."""
+    tags: list[str]
     reservations: list[Reservation]
     run: RunView | None
 
@@ -135,6 +137,11 @@ def at_step(orders: QuerySet[Order], *, step: str = "", error: str = "") -> Quer
     return orders.filter(run_id__in=runs.values("pk"))
 
 
+def tagged(orders: QuerySet[Order], tag: str) -> QuerySet[Order]:
+    """Those with that tag."""
+    return orders.filter(pk__in=OrderTag.objects.filter(tag=tag).values("order"))
+
+
 def order_page(order_id: str, user: Any) -> OrderView:
     """One order with all that belongs to it. Raises Order.DoesNotExist, also for an order that is not theirs."""
     return view_of(orders_visible_to(user).select_related("user", "api_key").get(order_id=order_id))
@@ -155,6 +162,7 @@ def view_of(order: Order, *, is_new: bool = False) -> OrderView:
             shipment=None,
             messages=[],
             notes=[],
+            tags=[],
             reservations=[],
             run=run,
         )
@@ -166,6 +174,7 @@ def view_of(order: Order, *, is_new: bool = False) -> OrderView:
         shipment=Shipment.objects.filter(order=order).first(),
         messages=list(SentMessage.objects.filter(order=order).order_by("id")),
         notes=list(OrderNote.objects.filter(order=order).order_by("id")),
+        tags=list(OrderTag.objects.filter(order=order).order_by("tag").values_list("tag", flat=True)),
         reservations=list(
             Reservation.objects.filter(key=reservation_key).select_related("stock__product").order_by("id")
         ),
@@ -220,10 +229,11 @@ def _no_money(order: Order) -> MoneyView:
 
 
 def _money(order: Order) -> MoneyView:
-    payment = Payment.objects.filter(order=order).first()
+    found = PaymentOperation.objects.filter(payment__order=order).select_related("payment")
+    operations = list(found.order_by("id"))
+    payment = operations[0].payment if operations else Payment.objects.filter(order=order).first()
     if payment is None:
         return _no_money(order)
-    operations = list(PaymentOperation.objects.filter(payment=payment).order_by("id"))
     open_refunds = [
         operation.amount
         for operation in operations

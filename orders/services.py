@@ -18,7 +18,7 @@ from orders.exceptions import (
     OrderNotCancellable,
 )
 from orders.intake import Faults, check_order, clean_text, store_order
-from orders.models import Order, OrderNote, Shipment, StockItem, StockMovement
+from orders.models import Order, OrderNote, OrderTag, Shipment, StockItem, StockMovement
 from orders.order_processing import HANDED_OVER, ORDER_SAGA, OrderProcessingSaga
 from orders.providers.inventory.local import ship_reserved
 from sagas import ActRefused, Direction, StepState, step_key
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 LONGEST_REASON = 500
 LONGEST_NOTE = 2000
+MOST_TAGS = 20
+LONGEST_TAG = 40
 MAX_STOCK_CHANGE = 1_000_000
 
 
@@ -131,6 +133,27 @@ def add_note(*, order_id: str, author: str, text: str) -> OrderNote:
     text = clean_text("text", text.replace("\r\n", "\n"), faults, limit=LONGEST_NOTE, lines=True)
     faults.stop()
     return OrderNote.objects.create(order=Order.objects.get(order_id=order_id), author=author, text=text)
+
+
+@transaction.atomic
+def set_tags(*, order_id: str, tags: Iterable[str], author: str) -> None:
+    """Let the order have these tags and no others. Raises InvalidOrder, and Order.DoesNotExist."""
+    faults = Faults()
+    wanted = [clean_text(f"tags.{n}", tag, faults, limit=LONGEST_TAG) for n, tag in enumerate(tags)]
+    if len(set(wanted)) > MOST_TAGS:
+        faults.add("tags", "too_many", f"An order has {MOST_TAGS} tags at the most.")
+    faults.stop()
+    order = _locked(order_id)
+    OrderTag.objects.filter(order=order).exclude(tag__in=wanted).delete()
+    OrderTag.objects.bulk_create(
+        [OrderTag(order=order, tag=tag, author=author) for tag in dict.fromkeys(wanted)], ignore_conflicts=True
+    )
+
+
+@transaction.atomic
+def look_after(*, order_id: str, owner: str, actor: str) -> None:
+    """Say who looks after an order that waits for a person; nobody, if empty. Raises ActRefused, InvalidOrder."""
+    engine.assign(run_id=_run_of(Order.objects.get(order_id=order_id)).pk, owner=owner, actor=actor)
 
 
 @transaction.atomic

@@ -26,6 +26,7 @@ from orders.models.sandbox import (
 from orders.models.saved_view import SavedView
 from orders.models.shipment import Shipment
 from orders.models.stock import Product, Reservation, StockItem, StockMovement
+from orders.models.tag import OrderTag
 from orders.models.webhook import WebhookDelivery, WebhookEndpoint, WebhookEvent
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "Order",
     "OrderLine",
     "OrderNote",
+    "OrderTag",
     "OutsideEffect",
     "Payment",
     "PaymentOperation",

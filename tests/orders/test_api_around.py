@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from orders.api_problems import PROBLEMS
-from orders.models import ApiKey, Order, OrderNote, Scope
+from orders.models import ApiKey, Order, OrderNote, OrderTag, Scope
 from sagas.models import BulkOperation, SagaRun
 from sagas.operations import work_off
 from sagas.testing import run_to_end
@@ -149,6 +149,77 @@ class TestVersions:
         order = ended("needs_attention")
 
         problem(sent(ada, "PATCH", f"{RUNS}/{order.run_id}", {"owner": "x"}, If_Match="*"), 403, "forbidden")
+
+
+class TestChangingAnOrder:
+    def test_a_shop_sorts_its_orders_by_tags(self, ada: Caller) -> None:
+        ada.post(ORDERS, order_body())
+        ada.post(ORDERS, order_body(order_id="ORD-124"))
+        path = f"{ORDERS}/ORD-123"
+        tag = ada.get(path).headers["ETag"]
+
+        put = sent(ada, "PATCH", path, {"tags": ["vip", "gift", "vip"]}, If_Match=tag)
+        late = sent(ada, "PATCH", path, {"tags": ["vip"]}, If_Match=tag)
+        found = [row["order_id"] for row in ada.get(ORDERS, {"tag": "gift"}).json()["results"]]
+        less = sent(ada, "PATCH", path, {"tags": ["gift"]}, If_Match=put.headers["ETag"])
+
+        assert (put.status_code, put.json()["tags"]) == (200, ["gift", "vip"])
+        problem(late, 412, "version-mismatch")
+        problem(sent(ada, "PATCH", path, {"tags": []}), 428, "version-required")
+        assert found == ["ORD-123"]
+        assert less.json()["tags"] == ["gift"]
+        assert ada.get(path).headers["ETag"] == less.headers["ETag"]
+        assert list(OrderTag.objects.values_list("order__order_id", "tag", "author")) == [
+            ("ORD-123", "gift", "key:ada's key")
+        ]
+
+    @pytest.mark.parametrize(
+        ("body", "expected"),
+        [
+            ({}, [("", "empty")]),
+            ({"state": "completed"}, [("/state", "unknown_field")]),
+            ({"tags": ["x" * 41]}, [("/tags/0", "max_length")]),
+            ({"tags": ["a", "b\u0007"]}, [("/tags/1", "control_character")]),
+            ({"tags": [str(n) for n in range(21)]}, [("/tags", "max_length")]),
+            ({"tags": "vip"}, [("/tags", "not_a_list")]),
+        ],
+    )
+    def test_what_makes_no_sense_changes_nothing(self, ada: Caller, body: Any, expected: Any) -> None:
+        ada.post(ORDERS, order_body())
+
+        assert faults(sent(ada, "PATCH", f"{ORDERS}/ORD-123", body, If_Match="*")) == expected
+        assert not OrderTag.objects.exists()
+
+    def test_staff_say_who_looks_after_an_order_that_waits(self, gina: Caller, ada: Caller) -> None:
+        order = ended("needs_attention")
+        path = f"{ORDERS}/{order.order_id}"
+        tag = gina.get(path).headers["ETag"]
+
+        taken = sent(gina, "PATCH", path, {"owner": "user:gina", "tags": ["bank"]}, If_Match=tag)
+
+        assert (taken.status_code, taken.json()["owner"], taken.json()["tags"]) == (200, "user:gina", ["bank"])
+        assert gina.get(f"{RUNS}/{order.run_id}").json()["owner"] == "user:gina"
+
+    def test_customers_are_not_told_nor_asked(self, gina: Caller, ada: Caller) -> None:
+        ada.post(ORDERS, order_body())
+        path = f"{ORDERS}/ORD-123"
+
+        problem(sent(ada, "PATCH", path, {"owner": "user:gina", "tags": ["vip"]}, If_Match="*"), 403, "forbidden")
+        early = problem(
+            sent(gina, "PATCH", path, {"owner": "user:gina", "tags": ["vip"]}, If_Match="*"), 409, "state-conflict"
+        )
+
+        assert early["state"] == "pending"
+        assert (ada.get(path).json()["owner"], ada.get(path).json()["tags"]) == (None, [])
+
+    def test_somebody_elses_order_is_not_there(self, ada: Caller) -> None:
+        ada.post(ORDERS, order_body())
+        eva = make_caller(make_user(username="eva"))
+
+        answer = sent(eva, "PATCH", f"{ORDERS}/ORD-123", {"tags": ["mine"]}, If_Match="*")
+
+        problem(answer, 404, "not-found")
+        assert not OrderTag.objects.exists()
 
 
 class TestLimits:

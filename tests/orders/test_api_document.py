@@ -29,6 +29,7 @@ class TestDocument:
 
         assert as_json.json()["openapi"] == "3.1.0"
         assert as_yaml.text.startswith("openapi: 3.1.0")
+        assert as_json.headers["Cache-Control"] == "public, max-age=300"
         assert sorted(as_json.json()["paths"]) == [
             "/api/v1/api-keys",
             "/api/v1/api-keys/{key_id}",

@@ -106,6 +106,31 @@ class TestReading:
         assert [row["sequence"] for row in body["results"]] == sorted(row["sequence"] for row in body["results"])
         assert (body["next"], body["previous"]) == (None, None)
 
+    def test_the_run_is_left_out_on_request_under_the_same_tag(self, ada: Caller) -> None:
+        ada.post(ORDERS, order_body())
+
+        whole = ada.get(f"{ORDERS}/ORD-123", {"expand": "run.steps.attempts"})
+        less = ada.get(f"{ORDERS}/ORD-123", {"expand": "none"})
+
+        assert less.json() == {**whole.json(), "run": None}
+        assert less.headers["ETag"] == whole.headers["ETag"] == ada.get(f"{ORDERS}/ORD-123").headers["ETag"]
+        assert faults(ada.get(f"{ORDERS}/ORD-123", {"expand": "all"})) == [("?expand", "invalid_choice")]
+
+    def test_orders_are_found_by_why_they_turned_back_and_where_they_are(self, ada: Caller) -> None:
+        ada.post(ORDERS, order_body(order_id="ORD-1", payment={"token": "tok_declined"}))
+        ada.post(ORDERS, order_body(order_id="ORD-2", shipping_address={**order_body()["shipping_address"]}))
+        make_order(order_id="ORD-3", card_token="tok_refund_fails", ship_postcode="00000")
+        for number in ("ORD-1", "ORD-3"):
+            run_to_end(SagaRun.objects.get(business_key=number))
+        agent = make_caller(make_user(username="agent", role="agent"))
+
+        def found(**query: str) -> list[str]:
+            return [row["order_id"] for row in agent.get(ORDERS, query).json()["results"]]
+
+        assert found(error_code="card_declined") == ["ORD-1"]
+        assert found(step="process_payment") == ["ORD-3"]
+        assert found(step="process_payment", error_code="card_declined") == []
+
 
 class TestListing:
     @pytest.fixture
@@ -161,6 +186,8 @@ class TestListing:
         assert self.numbers(orders, placed_from=middle, sort="placed_at") == ["ORD-4", "ORD-5", "ORD-6", "ORD-7"]
         assert self.numbers(orders, placed_to=middle) == ["ORD-3", "ORD-2", "ORD-1"]
         assert self.numbers(orders, q="rd-5") == ["ORD-5"]
+        assert self.numbers(orders, step="process_payment") == []
+        assert self.numbers(orders, error_code="card_declined") == []
         assert self.numbers(orders, q="%") == []
         assert self.numbers(orders, q="' OR 1=1 --") == []
         assert self.numbers(orders, state="pending", user_id="USER-1", limit=2) == ["ORD-7", "ORD-5"]

@@ -17,6 +17,7 @@ from sagas.models import SagaRun
 from sagas.testing import FrozenClock, run_to_end
 from tests.doubles.adyen import notification
 from tests.factories import make_order, make_shop
+from tests.orders.api_client import problem
 from tests.orders.pages import visitor
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -373,3 +374,34 @@ class TestCaptureAtShipment:
 
         assert run_to_end(run).status == "completed"
         assert str(Payment.objects.get().charged) == "99.990"
+
+
+class TestBelowTheApi:
+    """The same door, for whoever lets nothing but the API through: answers are the API's."""
+
+    def call(self, name: str, body: bytes, headers: dict[str, str]) -> Any:
+        path = f"/api/v1/provider-callbacks/{name}"
+        return Client().post(path, body, content_type="application/json", headers=headers)
+
+    def test_what_is_signed_is_stored_once_however_often_it_comes(self, till: Till) -> None:
+        till.confirm()
+        body, headers = till.told()
+
+        answers = [self.call(till.name, body, headers) for _ in range(2)]
+
+        assert [(one.status_code, one.content) for one in answers] == [(200, b"[accepted]")] * 2
+        assert InboundEvent.objects.count() == 1
+
+    def test_what_is_not_signed_is_a_problem_and_leaves_nothing(self, till: Till) -> None:
+        answer = self.call(till.name, b'{"id": "evt_1"}', {})
+
+        assert problem(answer, 401, "unauthenticated")["detail"] == "This is not signed as it should be."
+        assert not InboundEvent.objects.exists()
+
+    def test_strangers_and_other_methods_are_problems(self) -> None:
+        make_shop()
+
+        problem(self.call("nobody", b"{}", {}), 404, "not-found")
+        refused = Client().get("/api/v1/provider-callbacks/stripe")
+        problem(refused, 405, "method-not-allowed")
+        assert refused.headers["Allow"] == "POST"
