@@ -150,6 +150,7 @@ SAGA_API_ONCE = "orders.api_idempotency.once"  # keeps the answers to acts that 
 SAGA_SUBJECT_PAGES = {"order_processing": "order_detail"}  # the page of what a run was started for, by its business key
 SAGA_PROVIDERS_PAGE = "provider_list"  # the page of the outside systems that steps ask; empty: there is none
 SAGA_AMOUNTS_AT_RISK = {"order_processing": "orders.selectors.amounts_held"}  # by business key and currency
+SAGA_EFFECT_WORDS = {"order_processing": "orders.effect_words.words_of_run"}  # what dialogs say that acts do
 
 # The shop -----------------------------------------------------------------------------------------
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from decimal import Decimal
 from typing import Any, cast
 
 from django.urls import reverse
 from drf_spectacular.utils import OpenApiParameter, extend_schema_field, extend_schema_serializer
 from rest_framework import serializers
+from rest_framework.renderers import JSONRenderer
 
 from orders.intake import ORDER_ID
 from orders.models import OrderLine, PaymentOperation, Reservation, SentMessage, Shipment
@@ -252,3 +254,8 @@ class OrderDetail(serializers.Serializer[OrderView]):
 def order_url(order_id: str) -> str:
     """Where the order is, from the root of this site."""
     return reverse("api-order", kwargs={"order_id": order_id})
+
+
+def as_text(view: OrderView) -> str:
+    """The order as the API tells it, for people to read."""
+    return json.dumps(json.loads(JSONRenderer().render(OrderDetail(view).data)), indent=2, ensure_ascii=False)

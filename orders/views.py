@@ -17,16 +17,22 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from orders import rates, selectors
+from orders.api_shapes import as_text
 from orders.demo import BY_NAME, SCENARIOS, order_fields
+from orders.effect_words import consequence, words_of
 from orders.exceptions import HandOverRefused, InvalidOrder, OrderConflict, OrderNotCancellable, TooOften
 from orders.forms import OrderForm
 from orders.login import too_often
 from orders.models import Order, User
-from orders.money import format_money
 from orders.roles import SUPERVISOR_ACTS, Act, actor_of, can, is_agent
 from orders.selectors import OrderView
-from orders.services import add_note, cancel_order, hand_over, place_order
+from orders.services import add_note, cancel_order, checked_reason, hand_over, place_order
+from orders.story import KINDS, story
+from sagas.plans import SHORTEST_REASON, plan, reason_fault, seen_of
+from sagas.selectors import owner_of, retriable
 from sagas.states import RunStatus
+
+MOVED = "The order has moved on since you were asked. Here is how it stands now, and what would follow."
 
 
 @never_cache
@@ -34,7 +40,10 @@ from sagas.states import RunStatus
 @login_required
 def order_detail(request: HttpRequest, order_id: str) -> HttpResponse:
     """orders/order_detail.html: the order, its steps and undos, its money, parcel and mail."""
-    return render(request, "orders/order_detail.html", _detail(request, order_id))
+    context = _detail(request, order_id)
+    if context["staff"]:
+        context["as_json"] = as_text(context["view"])
+    return render(request, "orders/order_detail.html", context)
 
 
 @require_GET
@@ -51,21 +60,50 @@ def order_cancel(request: HttpRequest, order_id: str) -> HttpResponse:
     view = _order(request, order_id)
     if not _may_cancel(request, view.order):
         raise Http404
+    # Whoever presses Enter in the field means no more than a blank.
+    reason = re.sub(r"[\r\n\t]+", " ", request.POST.get("reason", ""))
+    fault = ""
     if request.method == "POST":
-        # Whoever presses Enter in the field means no more than a blank.
-        reason = re.sub(r"[\r\n\t]+", " ", request.POST.get("reason", ""))
+        if _has_moved(view, request.POST.get("seen", ""), actor_of(request.user), reason):
+            return _cancel_page(request, view, reason=reason, moved=MOVED, status=409)
         try:
-            cancel_order(order_id=order_id, actor=actor_of(request.user), reason=reason)
+            fault = reason_fault(checked_reason(reason))
+            if not fault:
+                cancel_order(order_id=order_id, actor=actor_of(request.user), reason=reason)
         except OrderNotCancellable as error:
             messages.error(request, str(error))
         except InvalidOrder as error:
-            context = {"view": view, "section": "orders", "plan": _undo_plan(view), "reason": reason}
-            context["fault"] = error.errors[0].message
-            return render(request, "orders/order_cancel.html", context, status=400)
+            fault = error.errors[0].message
         else:
-            messages.success(request, "The cancellation is under way: everything that was done is being undone.")
-        return redirect("order_detail", order_id)
-    return render(request, "orders/order_cancel.html", {"view": view, "section": "orders", "plan": _undo_plan(view)})
+            if not fault:
+                messages.success(request, "The cancellation is under way: everything that was done is being undone.")
+        if not fault:
+            return redirect("order_detail", order_id)
+    return _cancel_page(request, view, reason=reason, fault=fault, status=400 if fault else 200)
+
+
+def _cancel_page(
+    request: HttpRequest, view: OrderView, *, reason: str, fault: str = "", moved: str = "", status: int
+) -> HttpResponse:
+    context = {
+        "view": view,
+        "section": "orders",
+        "plan": plan(view.run, "cancel", "", "", words_of(view)) if view.run is not None else None,
+        "seen": seen_of(view.run) if view.run is not None else "",
+        "shortest": SHORTEST_REASON,
+        "reason": reason,
+        "fault": fault,
+        "moved": moved,
+    }
+    return render(request, "orders/order_cancel.html", context, status=status)
+
+
+def _has_moved(view: OrderView, seen: str, actor: str, reason: str) -> bool:
+    """Whether the run has moved since the page was made, and not by this very request, sent twice."""
+    if not seen or view.run is None or seen == seen_of(view.run):
+        return False
+    mine = ("cancel_requested", actor, reason.strip())
+    return mine not in [(event.kind, event.actor, event.reason) for event in view.run.events]
 
 
 @require_POST
@@ -170,7 +208,9 @@ def _may_cancel(request: HttpRequest, order: Order) -> bool:
 
 def _detail(request: HttpRequest, order_id: str) -> dict[str, Any]:
     view = _order(request, order_id)
-    run = view.run
+    run, staff, page = view.run, is_agent(request.user), reverse("order_detail", args=[order_id])
+    kind = request.GET.get("history", "")
+    kind = kind if kind in dict(KINDS) else ""
     api_address = reverse("api-order", kwargs={"order_id": order_id})
     ended = run is not None and RunStatus(run.run.status) in (
         RunStatus.COMPLETED,
@@ -183,31 +223,35 @@ def _detail(request: HttpRequest, order_id: str) -> dict[str, Any]:
         "ended": ended,
         "may": frozenset(act.value for act in SUPERVISOR_ACTS if can(request.user, act)),
         "may_cancel": run is not None and "cancel" in run.can and _may_cancel(request, view.order),
-        "staff": is_agent(request.user),
-        "back": reverse("order_detail", args=[order_id]),
+        "staff": staff,
+        "back": page,
+        "history_kind": kind,
+        "history_kinds": [(name, words, _with_kind(page, name)) for name, words in KINDS if staff or name != "notes"],
+        "consequence": consequence(view),
+        "owner": owner_of(run.run) if run is not None else "",
+        "me": actor_of(request.user),
+        "waits": run is not None and run.run.status == RunStatus.NEEDS_ATTENTION.value,
+        "retriable": _retriable(view) if can(request.user, Act.RETRY) else [],
         "command": f"python manage.py saga show {order_id}",
         "api_address": api_address,
         "curl": f'curl -H "Authorization: Bearer $API_KEY" {settings.SITE_URL}{api_address}',
-        "live_address": reverse("order_live", args=[order_id]),
-        "history": list(reversed(run.events)) if run is not None else [],
+        "live_address": _with_kind(reverse("order_live", args=[order_id]), kind),
+        "history": story(view, kind=kind, with_notes=staff),
         "now": timezone.now(),
     }
 
 
-def _undo_plan(view: OrderView) -> list[tuple[str, str]]:
-    """(undo, what it will do), in the order in which it will happen."""
-    if view.run is None:
+def _with_kind(address: str, kind: str) -> str:
+    return f"{address}?history={kind}" if kind else address
+
+
+def _retriable(view: OrderView) -> list[tuple[str, str, str]]:
+    """(step, direction, title) of what may be tried again now, while the run waits for a person."""
+    if view.run is None or view.run.run.status != RunStatus.NEEDS_ATTENTION.value:
         return []
-    money = format_money(view.money.held, view.money.currency)
-    pieces = sum(reservation.quantity for reservation in view.reservations)
-    words = {
-        "send_confirmation_email": "the customer is told by mail",
-        "create_shipment": f"parcel {view.shipment.tracking_number} is called back" if view.shipment else "",
-        "process_payment": f"{money} goes back to the card",
-        "reserve_inventory": f"{pieces} pieces go back on the shelf",
-    }
-    done = [step for step in view.run.steps if step.state in ("done", "running", "retrying", "unknown")]
-    return [(step.undo_title, words.get(step.name, "")) for step in reversed(done)]
+    titles = {(one.name, "action"): one.title for one in view.run.steps}
+    titles |= {(one.name, "compensation"): one.undo_title for one in view.run.steps}
+    return [(step, direction, titles[step, direction]) for step, direction in retriable(view.run)]
 
 
 def fragment(request: HttpRequest, template: str, context: dict[str, Any]) -> HttpResponse:
@@ -225,7 +269,8 @@ def _tag(context: dict[str, Any]) -> str:
     view: OrderView | None = context.get("view")
     if view is not None:
         parts: list[Any] = [view.order.updated_at, view.shipment.status if view.shipment is not None else ""]
-        parts += [view.run.run.updated_at, view.run.run.fence] if view.run is not None else []
+        if view.run is not None:
+            parts += [view.run.run.updated_at, view.run.run.fence, owner_of(view.run.run), len(view.run.events)]
         parts += [operation.updated_at for operation in view.money.operations]
         parts += [message.status for message in view.messages]
         parts.append(len(view.notes))

@@ -10,6 +10,10 @@ from decimal import Decimal
 from sagas.selectors import AttemptView, RunView, StepView
 from sagas.states import DONE, Direction, ItemState, Outcome, RunStatus, StepState, UndoState
 
+BY_HAND = frozenset({Outcome.SKIPPED.value, Outcome.RESOLVED.value})
+MOST_TRIES = 50
+"""Of one step or undo, shown at a time: a run that has retried for days must not freeze the page."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Badge:
@@ -83,6 +87,15 @@ EVENT_WORDS = {
     "woken": "No longer put off",
 }
 
+ACT_EVENTS = {
+    "cancel": "cancel_requested",
+    "retry": "retry_requested",
+    "skip": "skipped",
+    "resolve": "resolved",
+    "abandon": "abandoned",
+}
+"""Act -> the kind of event that it leaves."""
+
 
 def run_badge(view: RunView) -> Badge:
     return Badge(word=view.status_word, look=RUN_LOOKS[RunStatus(view.run.status)])
@@ -108,12 +121,27 @@ class Cell:
     badge: Badge
     why: str
     attempts: Sequence[AttemptView]
+    """The newest MOST_TRIES of them."""
+    tries: int
+    earlier: int
+    """How many tries are left out."""
+    proofs: Sequence[Proof]
     allowed: int
     retry_at: datetime | None
     bars: Sequence[Bar]
     bars_text: str
     facts: Sequence[tuple[str, str]]
     can: Sequence[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proof:
+    """That what was sent under a key many times was done once at most: the answer to "were they charged twice?"."""
+
+    key: str
+    sent: int
+    end: str
+    """In words."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,7 +174,10 @@ def _row(number: int, step: StepView, axis: tuple[datetime, timedelta], now: dat
         title=step.title,
         badge=STEP_BADGES[step.state],
         why=step.note,
-        attempts=step.attempts,
+        attempts=step.attempts[-MOST_TRIES:],
+        tries=len(step.attempts),
+        earlier=max(len(step.attempts) - MOST_TRIES, 0),
+        proofs=_proofs(step.attempts),
         allowed=step.attempts_allowed,
         retry_at=step.retry_at,
         bars=_bars(step.attempts, axis, now, "work"),
@@ -162,7 +193,10 @@ def _row(number: int, step: StepView, axis: tuple[datetime, timedelta], now: dat
         title=step.undo_title,
         badge=UNDO_BADGES[step.undo_state],
         why=step.undo_note,
-        attempts=step.undo_attempts,
+        attempts=step.undo_attempts[-MOST_TRIES:],
+        tries=len(step.undo_attempts),
+        earlier=max(len(step.undo_attempts) - MOST_TRIES, 0),
+        proofs=_proofs(step.undo_attempts),
         allowed=step.undo_attempts_allowed,
         retry_at=step.undo_retry_at,
         bars=_bars(step.undo_attempts, axis, now, "undo"),
@@ -171,6 +205,26 @@ def _row(number: int, step: StepView, axis: tuple[datetime, timedelta], now: dat
         can=step.undo_can,
     )
     return Row(number=number, forward=forward, undo=undo)
+
+
+def _proofs(attempts: Sequence[AttemptView]) -> list[Proof]:
+    keys = dict.fromkeys(attempt.key for attempt in attempts if attempt.key)
+    return [
+        Proof(
+            key=key,
+            sent=sum(one.key == key and one.outcome not in BY_HAND for one in attempts),
+            end=_end_of([one.outcome for one in attempts if one.key == key]),
+        )
+        for key in keys
+    ]
+
+
+def _end_of(outcomes: Sequence[str]) -> str:
+    if Outcome.SUCCEEDED.value in outcomes:
+        return "done once"
+    if Outcome.RESOLVED.value in outcomes:
+        return "settled by hand"
+    return "not known to be done" if Outcome.UNKNOWN.value in outcomes or "" in outcomes else "not done"
 
 
 def _bars(attempts: Sequence[AttemptView], axis: tuple[datetime, timedelta], now: datetime, good: str) -> list[Bar]:

@@ -458,6 +458,7 @@ __all__ = [
     "missing_definitions",
     "overdue",
     "owner_of",
+    "retriable",
     "run_view",
     "runs_needing_attention",
     "step_line",

@@ -12,7 +12,7 @@ from uuid import UUID
 from django.db import transaction
 from django.utils import timezone
 
-from sagas import journal, registry
+from sagas import journal, plans, registry
 from sagas.acts import cancel_refusal, in_hand, possible_acts, results_of
 from sagas.attention import waits_since
 from sagas.decide import Stand, progress, undo_order
@@ -24,7 +24,7 @@ from sagas.models import Assignment, RunEvent, SagaRun, Signal
 from sagas.queue import wake
 from sagas.states import ENDED, LIVE, Direction, Outcome, RunStatus
 
-LONGEST_REASON = 500
+LONGEST_REASON = plans.LONGEST_REASON
 LONGEST_REST = timedelta(days=30)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from sagas import inbox, views
+from sagas import act_views, inbox, views
 
 urlpatterns = [
     path("", views.run_list, name="run_list"),
@@ -18,5 +18,5 @@ urlpatterns = [
     path("<uuid:run_id>/export/", views.run_export, name="run_export"),
     path("<uuid:run_id>/assign/", inbox.run_assign, name="run_assign"),
     path("<uuid:run_id>/snooze/", inbox.run_snooze, name="run_snooze"),
-    path("<uuid:run_id>/<slug:act>/", views.run_act, name="run_act"),
+    path("<uuid:run_id>/<slug:act>/", act_views.run_act, name="run_act"),
 ]

@@ -19,15 +19,14 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_GET, require_http_methods
+from django.views.decorators.http import require_GET
 
-from sagas import charts, queue, selectors, services
-from sagas.exceptions import ActRefused
+from sagas import charts, queue, selectors
 from sagas.export import exported
 from sagas.graph import picture
 from sagas.models import SagaRun
 from sagas.overview import ENDS, PERIODS, SAMPLE, causes, outcomes, waiting, work
-from sagas.permissions import actor_of, may
+from sagas.permissions import may
 from sagas.presentation import changes, timeline
 from sagas.selectors import RunView
 from sagas.states import RunStatus
@@ -112,7 +111,7 @@ def run_list(request: HttpRequest) -> HttpResponse:
 @staff_only
 def run_detail(request: HttpRequest, run_id: UUID) -> HttpResponse:
     """sagas/run_detail.html: one run, where its time went, its context, its events and what may be done."""
-    view, now = _view(run_id), timezone.now()
+    view, now = run_or_404(run_id), timezone.now()
     context = {
         "section": "runs",
         "view": view,
@@ -173,54 +172,6 @@ def overview(request: HttpRequest) -> HttpResponse:
     return render(request, "sagas/overview.html", context)
 
 
-@require_http_methods(["GET", "POST"])
-@staff_only
-def run_act(request: HttpRequest, run_id: UUID, act: str) -> HttpResponse:
-    """sagas/run_act.html: says what an act will do and asks for the reason, then does it. Twice is once."""
-    if act not in ACTS or not may(request, act):
-        raise Http404
-    view = _view(run_id)
-    given = request.POST if request.method == "POST" else request.GET
-    step, direction = given.get("step", "")[:100], given.get("direction", "action")
-    back = safe_back(request, run_id)
-    if request.method == "POST":
-        try:
-            _do(act, run_id, step, direction, request)
-        except ActRefused as error:
-            messages.error(request, str(error))
-        else:
-            messages.success(request, f"{ACTS[act]}: done. The history says so.")
-        return redirect(back)
-    context = {
-        "section": "runs",
-        "view": view,
-        "act": act,
-        "title": ACTS[act],
-        "step": step,
-        "direction": direction,
-        "what": _what(view, step, direction),
-        "back": back,
-    }
-    return render(request, "sagas/run_act.html", context)
-
-
-def _do(act: str, run_id: UUID, step: str, direction: str, request: HttpRequest) -> None:
-    actor, reason = actor_of(request), request.POST.get("reason", "").replace("\x00", "")
-    if direction not in ("action", "compensation"):
-        raise Http404
-    if act == "cancel":
-        services.cancel(run_id=run_id, actor=actor, reason=reason)
-    elif act == "abandon":
-        services.abandon(run_id=run_id, actor=actor, reason=reason)
-    elif act == "retry":
-        services.retry(run_id=run_id, step=step, direction=direction, actor=actor, reason=reason)
-    elif act == "skip":
-        services.skip(run_id=run_id, step=step, direction=direction, actor=actor, reason=reason)
-    else:
-        evidence = request.POST.get("evidence", "").replace("\x00", "")[:500]
-        services.resolve(run_id=run_id, step=step, direction=direction, actor=actor, reason=reason, evidence=evidence)
-
-
 @never_cache
 @require_GET
 @staff_only
@@ -262,7 +213,8 @@ def _taking(now: datetime) -> tuple[bool, str]:
     return False, f"Workers take work and are behind: {what}."
 
 
-def _view(run_id: UUID) -> RunView:
+def run_or_404(run_id: UUID) -> RunView:
+    """The run as people see it."""
     try:
         return selectors.run_view(run_id)
     except SagaRun.DoesNotExist:
@@ -281,10 +233,3 @@ def safe_back(request: HttpRequest, run_id: UUID) -> str:
         wanted, allowed_hosts={request.get_host()}, require_https=request.is_secure()
     )
     return wanted if safe else reverse("run_detail", args=[run_id])
-
-
-def _what(view: RunView, step: str, direction: str) -> str:
-    for item in view.steps:
-        if item.name == step:
-            return item.undo_title if direction == "compensation" else item.title
-    return ""

@@ -114,6 +114,16 @@ def copy(text: object, what: str) -> SafeString:
     )
 
 
+@register.simple_tag
+def copy_as(words: str, text: str) -> SafeString:
+    """A button named `words` that copies `text`, shown where scripts run."""
+    return format_html(
+        '<button type="button" class="btn tiny copy" data-copy="{1}" hidden>{0}</button>',
+        words,
+        text,
+    )
+
+
 @register.filter
 def amounts(of: Mapping[str, Decimal]) -> str:
     """Money by currency, as people read it: "60.00 EUR, 12.50 USD"; none is a dash."""

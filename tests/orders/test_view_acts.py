@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -48,6 +49,12 @@ def events(order: Order) -> list[tuple[str, str, str]]:
 
 def by_hand(order: Order) -> list[tuple[str, str, str]]:
     return [event for event in events(order) if event[1] != "engine"]
+
+
+def seen_in(page: Any) -> str:
+    """What a dialog was made of."""
+    (seen,) = re.findall(r'name="seen" value="([^"]+)"', page.content.decode())
+    return str(seen)
 
 
 def act(client: Client, order: Order, name: str, **fields: str) -> Any:
@@ -109,6 +116,7 @@ class TestCancelling:
             ("   ", "This is needed."),
             ("a\x00b", "This holds a control character. Take it out."),
             ("x" * 501, "This is 501 characters long; at most 500 are taken."),
+            ("Too late.", "Say why in at least 10 characters: it is all that the history will know."),
         ],
     )
     def test_it_wants_a_reason(self, customer: Client, ada: User, reason: str, said: str) -> None:
@@ -136,6 +144,31 @@ class TestCancelling:
 
         assert told(response) == [UNDER_WAY]
         assert [reason for _, _, reason in by_hand(order)] == ["Too late. Too dear."]
+
+    def test_what_moved_since_the_page_was_made_is_shown_first(self, customer: Client, ada: User) -> None:
+        order = make_order(user=ada)
+        seen = seen_in(customer.get(f"/orders/{order.order_id}/cancel/"))
+        run_to_end(run_of(order))
+
+        response = customer.post(f"/orders/{order.order_id}/cancel/", {"reason": REASON, "seen": seen})
+
+        assert response.status_code == 409
+        assert "The order has moved on since you were asked." in text_of(response)
+        assert "99.99 EUR goes back to the card" in text_of(response).replace("\xa0", " ")
+        assert REASON in response.content.decode()
+        assert by_hand(order) == []
+        again = customer.post(f"/orders/{order.order_id}/cancel/", {"reason": REASON, "seen": seen_in(response)})
+        assert told(again) == [UNDER_WAY]
+
+    def test_the_same_form_twice_is_once(self, customer: Client, ada: User) -> None:
+        order = ended("completed", user=ada)
+        seen = seen_in(customer.get(f"/orders/{order.order_id}/cancel/"))
+
+        for _ in range(2):
+            response = customer.post(f"/orders/{order.order_id}/cancel/", {"reason": REASON, "seen": seen}, follow=True)
+            assert UNDER_WAY in text_of(response)
+
+        assert len(by_hand(order)) == 1
 
     def test_after_hand_over_it_is_refused_with_the_way_out(self, customer: Client, ada: User) -> None:
         order = ended("completed", user=ada)
@@ -277,18 +310,36 @@ class TestHelpingARunOn:
     @pytest.mark.parametrize(
         ("name", "fields", "why"),
         [
-            ("abandon", {}, "it wants a reason"),
-            ("skip", REFUND, "it wants a reason"),
-            ("resolve", {**REFUND, "evidence": "BANK-1"}, "it wants a reason"),
-            ("resolve", {**REFUND, "reason": REASON}, "it wants evidence"),
-            ("resolve", {**REFUND, "reason": REASON, "evidence": " \x00 "}, "it wants evidence"),
-            ("skip", {**REFUND, "reason": "x" * 501}, "500 is the most"),
+            ("abandon", {}, "Reason : Say why in at least 10 characters"),
+            ("skip", REFUND, "Reason : Say why in at least 10 characters"),
+            ("skip", {**REFUND, "reason": "as agreed"}, "Reason : Say why in at least 10 characters"),
+            ("resolve", {**REFUND, "evidence": "BANK-1"}, "Reason : Say why in at least 10 characters"),
+            ("resolve", {**REFUND, "reason": REASON}, "Evidence : Give the reference"),
+            ("resolve", {**REFUND, "reason": REASON, "evidence": " \x00 "}, "Evidence : Give the reference"),
+            ("resolve", {**REFUND, "reason": REASON, "evidence": "x" * 501}, "Evidence : These are 501 characters"),
+            ("skip", {**REFUND, "reason": "x" * 501}, "Reason : This is 501 characters long; at most 500 are kept."),
+        ],
+    )
+    def test_what_is_missing_is_asked_for(self, sam: Client, name: str, fields: dict[str, str], why: str) -> None:
+        order = ended("needs_attention")
+
+        response = act(sam, order, name, **fields)
+
+        assert response.status_code == 400
+        assert f"Nothing was done: {why}" in text_of(response)
+        for kept in ("reason", "evidence"):
+            assert fields.get(kept, "").strip(" \x00") in response.content.decode()
+        assert by_hand(order) == []
+
+    @pytest.mark.parametrize(
+        ("name", "fields", "why"),
+        [
             ("retry", {"step": "bribe_the_bank", "direction": "compensation"}, "there is no step bribe_the_bank"),
             ("retry", {"step": "process_payment"}, "process_payment"),
             ("retry", {"step": "\x00", "direction": "compensation"}, "there is no step"),
         ],
     )
-    def test_what_is_missing_is_asked_for(self, sam: Client, name: str, fields: dict[str, str], why: str) -> None:
+    def test_what_cannot_be_meant_says_why(self, sam: Client, name: str, fields: dict[str, str], why: str) -> None:
         order = ended("needs_attention")
 
         response = act(sam, order, name, **fields)
@@ -335,6 +386,55 @@ class TestHelpingARunOn:
 
         assert act(sam, order, "abandon", reason=REASON).status_code == 403
         assert run_of(order).status == "needs_attention"
+
+    @pytest.mark.parametrize(
+        ("name", "follows"),
+        [
+            ("retry", "now Refund payment: 99.99 EUR goes back to the card Then the run is undone."),
+            ("skip", "left out Refund payment: we keep 99.99 EUR of the customer's Then the run is undone."),
+            ("resolve", "noted as done Refund payment: 99.99 EUR goes back to the card Then the run is undone."),
+            (
+                "abandon",
+                "stays Refund payment: we keep 99.99 EUR of the customer's "
+                "The run ends here, and nobody is asked again.",
+            ),
+        ],
+    )
+    def test_a_dialog_says_what_will_follow(self, sam: Client, name: str, follows: str) -> None:
+        order = ended("needs_attention")
+
+        words = text_of(sam.get(f"/runs/{order.run_id}/{name}/", REFUND))
+
+        assert f"What will follow {follows}" in words.replace("\xa0", " ")
+
+    def test_a_run_that_moved_since_the_dialog_is_shown_first(self, sam: Client, gina: Client) -> None:
+        order = ended("needs_attention")
+        seen = seen_in(sam.get(f"/runs/{order.run_id}/skip/", REFUND))
+        act(gina, order, "retry", **REFUND)
+
+        response = act(sam, order, "skip", **REFUND, reason=REASON, seen=seen)
+
+        assert response.status_code == 409
+        assert "It has moved on since you were asked." in text_of(response)
+        assert by_hand(order) == [("retry_requested", "user:gina", "")]
+
+    def test_the_same_dialog_twice_is_once(self, sam: Client) -> None:
+        order = ended("needs_attention")
+        seen = seen_in(sam.get(f"/runs/{order.run_id}/skip/", REFUND))
+
+        for _ in range(2):
+            response = act(sam, order, "skip", **REFUND, reason=REASON, seen=seen)
+            assert "Skip: done." in text_of(sam.get(response.headers["Location"]))
+
+        assert by_hand(order) == [("skipped", "user:sam", REASON)]
+
+    def test_what_cannot_be_done_has_no_form(self, sam: Client) -> None:
+        order = ended("completed")
+
+        page = sam.get(f"/runs/{order.run_id}/skip/", REFUND)
+
+        assert "This cannot be done as the run stands now." in text_of(page)
+        assert 'name="reason"' not in page.content.decode()
 
     def test_what_waits_is_grouped_by_its_cause(self, gina: Client) -> None:
         for number in (1, 2):

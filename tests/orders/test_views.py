@@ -352,8 +352,90 @@ class TestOrder:
             for name, client in (("agent", gina), ("supervisor", sam))
         }
 
-        assert set(shown["agent"]) == {"retry"}
-        assert set(shown["supervisor"]) == {"retry", "skip", "resolve", "abandon"}
+        assert set(shown["agent"]) == {"retry", "assign"}
+        assert set(shown["supervisor"]) == {"retry", "assign", "skip", "resolve", "abandon"}
+
+    def test_the_first_act_is_the_one_that_helps(self, gina: Client) -> None:
+        stuck, well = ended("needs_attention", order_id="ORD-1"), ended("completed", order_id="ORD-2")
+        first = re.compile(r'<button class="btn main">([^<]+)</button>')
+
+        assert first.findall(gina.get(f"/orders/{stuck.order_id}/").content.decode()) == ["Retry refund payment now"]
+        assert first.findall(gina.get(f"/orders/{well.order_id}/").content.decode()) == []
+
+    def test_who_looks_after_it_stands_on_it(self, gina: Client) -> None:
+        order = ended("needs_attention")
+        page = f"/orders/{order.order_id}/"
+        tag = gina.get(f"{page}live/").headers["ETag"]
+        assert "looked after by nobody" in text_of(gina.get(page))
+
+        response = gina.post(f"/runs/{order.run_id}/assign/", {"owner": "me", "next": page})
+
+        assert response.headers["Location"] == page
+        assert "looked after by you" in text_of(gina.get(page))
+        assert gina.get(f"{page}live/", headers={"If-None-Match": tag}).status_code == 200
+
+    @pytest.mark.parametrize(
+        ("end", "words"),
+        [
+            ("completed", "99.99 EUR was charged. Parcel TRK-"),
+            ("compensated", "99.99 EUR went back to the card."),
+            ("needs_attention", "99.99 EUR is owed to Ada Pereira."),
+        ],
+    )
+    def test_the_sentence_says_where_the_money_is(self, gina: Client, end: str, words: str) -> None:
+        order = ended(end)
+
+        assert words in text_of(gina.get(f"/orders/{order.order_id}/")).replace("\xa0", " ")
+
+    def test_every_row_of_money_is_shown(self, gina: Client) -> None:
+        order = ended("needs_attention")
+        charge = PaymentOperation.objects.get(kind="charge")
+
+        words = text_of(gina.get(f"/orders/{order.order_id}/")).replace("\xa0", " ")
+
+        assert f"Charge : done 99.99 EUR {charge.provider_id}" in words
+        assert "Refund : gateway away 99.99 EUR The gateway is away (503). unavailable" in words
+
+    def test_the_history_is_one_story_and_is_narrowed_by_kind(self, gina: Client) -> None:
+        order = ended("needs_attention")
+        gina.post(f"/orders/{order.order_id}/notes/", {"text": "The bank was called."})
+
+        def told_of(kind: str) -> str:
+            words = text_of(gina.get(f"/orders/{order.order_id}/", {"history": kind}))
+            return words.partition("History All People Tries System Notes")[2].partition("Write a note")[0]
+
+        whole, tries, system, notes = (told_of(kind) for kind in ("", "steps", "system", "notes"))
+        for words in ("Refund payment, try 4 : unavailable", "Turned back: No delivery to postcode 00000."):
+            assert words in whole
+        assert "Note by user:gina The bank was called." in whole
+        assert whole.count(", try ") == tries.count(", try ") == run_of(order).records.count()
+        assert ("Turned back" in tries, "Turned back" in system, ", try " in system) == (False, True, False)
+        assert notes.split(" ago ")[1].strip() == "Note by user:gina The bank was called."
+        assert "Nothing of that kind." not in told_of("nonsense")
+
+    def test_every_try_has_an_address_and_a_key_with_what_came_of_it(self, gina: Client) -> None:
+        order = ended("needs_attention")
+
+        response = gina.get(f"/orders/{order.order_id}/")
+
+        page = response.content.decode()
+        for record in run_of(order).records.all():
+            anchor = f"try-{record.step}-{record.direction}-{record.number}"
+            assert f'<li id="{anchor}">' in page
+            assert f'href="#{anchor}"' in page
+        words = text_of(response)
+        undos = run_of(order).records.filter(step="process_payment", direction="compensation").count()
+        assert re.search(rf"key \S+ sent {undos} times, not done", words)
+        assert re.search(r"key \S+ sent 1 time, done once", words)
+
+    def test_what_the_api_tells_stands_below_for_staff_alone(self, gina: Client) -> None:
+        ada, order = own_order()
+
+        page = gina.get(f"/orders/{order.order_id}/")
+
+        assert "&quot;order_id&quot;: &quot;ORD-123&quot;" in page.content.decode()
+        assert "tok_visa" not in page.content.decode()
+        assert "As the API tells it" not in text_of(ada.get(f"/orders/{order.order_id}/"))
 
     def test_customers_are_shown_no_acts_of_staff(self) -> None:
         ada, order = own_order(ship_postcode="00000", card_token="tok_refund_fails")

@@ -160,6 +160,16 @@
       setTimeout(() => { for (const b of form.querySelectorAll("button")) b.disabled = true; }, 0);
     });
   }
+  // An address may lead into something folded: a try among many, the form for a note.
+  function unfold() {
+    const at = location.hash.length > 1 ? document.getElementById(decodeURIComponent(location.hash.slice(1))) : null;
+    for (let up = at; up; up = up.parentElement) if (up.matches("details")) up.open = true;
+    if (at?.matches("details")) (at.querySelector("textarea, input:not([type=hidden])") ?? at).focus();
+    else at?.scrollIntoView({ block: "nearest" });
+  }
+  window.addEventListener("hashchange", unfold);
+  unfold();
+
   document.querySelector(".summary")?.focus();
   setInterval(count, 1000);
   count();

@@ -1,0 +1,78 @@
+"""What each step and undo of an order means, in the shop's words: with amounts, pieces and parcels."""
+
+from __future__ import annotations
+
+from orders.models import Order, Shipment
+from orders.money import format_money
+from orders.selectors import OrderView, view_of
+from sagas.plans import Places, Words
+from sagas.states import Direction, RunStatus
+
+
+def words_of_run(order_id: str) -> Places:
+    """By order number; what settings.SAGA_EFFECT_WORDS names. Nothing of an order that is not there."""
+    order = Order.objects.filter(order_id=order_id).first()
+    return words_of(view_of(order)) if order is not None else {}
+
+
+def words_of(view: OrderView) -> Places:
+    """(step, direction) -> what it does, and what stays without it."""
+    order, currency = view.order, view.money.currency
+    held = view.money.held
+    money = format_money(held or view.money.total, currency)
+    total = format_money(view.money.total, currency)
+    pieces = sum(item.quantity for item in view.reservations) or sum(line.quantity for line in view.lines)
+    count = f"{pieces} piece{'' if pieces == 1 else 's'}"
+    tracking = view.shipment.tracking_number if view.shipment is not None else ""
+    parcel = f"parcel {tracking}" if tracking else "the parcel"
+    do, undo = Direction.ACTION.value, Direction.COMPENSATION.value
+    return {
+        ("reserve_inventory", do): Words(f"{count} set aside for {order.ship_name}", f"{count} not set aside"),
+        ("process_payment", do): Words(f"{total} taken from the card", f"{total} not taken"),
+        ("create_shipment", do): Words(f"a parcel to {order.ship_city} booked", "no parcel booked"),
+        ("send_confirmation_email", do): Words(f"confirmation to {order.email}", f"{order.email} is not told"),
+        ("send_confirmation_email", undo): Words("the customer is told by mail", "the customer is not told"),
+        ("create_shipment", undo): Words(f"{parcel} is called back", f"{parcel} goes to the customer"),
+        ("process_payment", undo): Words(f"{money} goes back to the card", f"we keep {money} of the customer's"),
+        ("reserve_inventory", undo): Words(
+            f"{count} {'goes' if pieces == 1 else 'go'} back on the shelf", f"{count} stay set aside"
+        ),
+    }
+
+
+def consequence(view: OrderView) -> str:
+    """What the state means for the customer's money and parcel, in a sentence; empty where there is nothing to add."""
+    if view.run is None:
+        return ""
+    status, money = RunStatus(view.run.run.status), view.money
+    back = view.run.run.turned_back_at is not None
+    if status is RunStatus.COMPLETED:
+        return f"{format_money(money.held, money.currency)} was charged. {_parcel_words(view.shipment)}".strip()
+    if money.held:
+        return _of_money_held(view, status, back=back)
+    if status is RunStatus.COMPENSATED and money.charged:
+        return f"{format_money(money.refunded, money.currency)} went back to the card."
+    is_sure = status is RunStatus.COMPENSATED or (status is RunStatus.NEEDS_ATTENTION and not _is_unsure(view))
+    return "Nothing is charged." if is_sure else ""
+
+
+def _of_money_held(view: OrderView, status: RunStatus, *, back: bool) -> str:
+    held = format_money(view.money.held, view.money.currency)
+    if status in (RunStatus.ABANDONED, RunStatus.COMPENSATED):
+        return f"We still hold {held}."
+    if status is RunStatus.NEEDS_ATTENTION:
+        return f"{held} is owed to {view.order.ship_name}." if back else f"{held} is charged, and the order waits."
+    return f"{held} is still to go back." if back else ""
+
+
+def _is_unsure(view: OrderView) -> bool:
+    return any(operation.status in ("requested", "unknown", "pending") for operation in view.money.operations)
+
+
+def _parcel_words(shipment: Shipment | None) -> str:
+    if shipment is None or not shipment.tracking_number:
+        return ""
+    if shipment.status == Shipment.Status.HANDED_OVER:
+        return "The carrier has the parcel."
+    expected = f", expected {shipment.estimated_delivery:%Y-%m-%d}" if shipment.estimated_delivery else ""
+    return f"Parcel {shipment.tracking_number} is booked{expected}."
