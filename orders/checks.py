@@ -25,11 +25,11 @@ def check_providers(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     if not settings.ALLOW_SANDBOX:
         found += [
             Error(
-                f"PROVIDER_{kind.upper()} is the sandbox, with which nothing real happens, and this is no demo.",
-                hint="Name a real provider, or set ALLOW_SANDBOX=true if that is what you want.",
+                f"{phrase}, with which nothing real happens, and this is no demo.",
+                hint="Name a real provider with live credentials, or set ALLOW_SANDBOX=true if that is what you want.",
                 id="orders.E002",
             )
-            for kind in provider_status.sandboxes_in_use()
+            for phrase in provider_status.sandboxes_in_use()
         ]
     if settings.ORDER_CAPTURE == "shipment":
         found += [

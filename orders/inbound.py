@@ -5,9 +5,11 @@ They come twice, late and in any order. What is stored is answered with 200; loo
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 from datetime import timedelta
+from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
@@ -16,9 +18,10 @@ from django.utils import timezone
 from orders import settling
 from orders.models import InboundEvent
 from orders.providers import adapter, paths_of
-from orders.providers.base import BadSignature, Heard, SendsWebhooks
+from orders.providers.base import BadSignature, Heard, SendsWebhooks, TakesBack
 from orders.providers.errors import ProviderError
 
+log = logging.getLogger(__name__)
 HEAR = "orders.inbound.hear_due"
 KINDS = ("payments", "mail", "shipping", "inventory")
 EARLY = (1, 5, 30, 120, 600, 3600, 21_600)
@@ -31,14 +34,23 @@ Status = InboundEvent.Status
 
 def sender(name: str) -> SendsWebhooks | None:
     """The provider of that name, if it is one of ours and sends webhooks."""
+    found = _named(name)
+    return found if isinstance(found, SendsWebhooks) else None
+
+
+def taker_back(name: str) -> TakesBack | None:
+    """The provider of that name, if it is one of ours and sends customers back."""
+    found = _named(name)
+    return found if isinstance(found, TakesBack) else None
+
+
+def _named(name: str) -> Any:
     for kind in KINDS:
         if name in paths_of(kind):
             try:
-                found = adapter(kind, name)
+                return adapter(kind, name)
             except ImproperlyConfigured:
                 return None
-            if isinstance(found, SendsWebhooks):
-                return found
     return None
 
 
@@ -99,6 +111,9 @@ def hear(event: InboundEvent) -> None:
         event.message = ""
     except ProviderError as error:
         event.message = str(error)[:300]
+    except Exception as error:  # an event that no adapter foresaw must not stand in the others' way
+        log.exception("The event %s of %s could not be looked at.", event.event_id, event.provider)
+        event.message = f"{type(error).__name__} while it was looked at; the log tells more."
     if event.key and not event.message:
         event.status, event.next_at = Status.HEARD, None
     elif event.tries > len(EARLY):

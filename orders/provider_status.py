@@ -16,7 +16,7 @@ from orders.providers.base import Checks, SendsWebhooks
 from orders.providers.errors import ProviderError
 from orders.providers.guard import Limit, limit_of
 from orders.providers.names import EMBEDDED, SANDBOXES
-from orders.providers.options import faults_of, settings_of, value_of
+from orders.providers.options import faults_of, settings_of, toys_of, value_of
 from orders.providers.routing import rules_of
 
 KINDS = ("inventory", "payments", "shipping", "mail")
@@ -59,19 +59,13 @@ def provider_statuses() -> list[ProviderStatus]:
     for kind in KINDS:
         for name, path in paths_of(kind).items():
             row, limit = health.get(name), limit_of(name)
-            words = ""
-            if limit is not None:
-                words = f"{limit.most} in {limit.seconds} s" if limit.most else ""
-                words += (", " if words and limit.at_once else "") + (
-                    f"{limit.at_once} at once" if limit.at_once else ""
-                )
             found.append(
                 ProviderStatus(
                     kind=kind,
                     name=name,
                     path=path,
                     is_embedded=path in EMBEDDED,
-                    is_sandbox=path in SANDBOXES,
+                    is_sandbox=path in SANDBOXES or bool(toys_in(kind, name)),
                     faults=tuple(faults_in(kind, name)),
                     limit=_words(limit),
                     under_way=ProviderSlot.objects.filter(name=name, taken_until__gt=now).count()
@@ -122,9 +116,24 @@ def faults_in_settings() -> Iterator[str]:
         yield f"PROVIDER_ROUTES has rules for {unknown[0]!r}; kinds are {', '.join(KINDS)}."
 
 
+def toys_in(kind: str, name: str) -> list[str]:
+    """Names of settings by which nothing real happens with this provider."""
+    try:
+        options = getattr(class_of(kind, name), "Options", None)
+    except ImproperlyConfigured:
+        return []
+    return list(toys_of(options)) if options is not None else []
+
+
 def sandboxes_in_use() -> list[str]:
-    """Kinds whose work moves no money or no parcels."""
-    return [kind for kind in KINDS if any(path in SANDBOXES for path in paths_of(kind).values())]
+    """What of the settings moves no money, no parcels or no mail: one phrase each."""
+    found = []
+    for kind in KINDS:
+        for name, path in paths_of(kind).items():
+            if path in SANDBOXES:
+                found.append(f"PROVIDER_{kind.upper()} is the sandbox")
+            found += [f"{setting} is that of {name}'s test mode" for setting in toys_in(kind, name)]
+    return found
 
 
 def shown_settings(kind: str, name: str) -> list[tuple[str, str]]:
@@ -147,6 +156,8 @@ def tried(kind: str, name: str) -> tuple[bool, str]:
         return True, one.check()
     except (ImproperlyConfigured, ProviderError) as error:
         return False, str(error)
+    except Exception as error:  # whatever answers there is not what it should be
+        return False, f"the answer cannot be read ({type(error).__name__})"
 
 
 def sends_webhooks(kind: str, name: str) -> bool:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from django.urls import path
 from django.views.generic import RedirectView
 
-from orders import inbound_views, list_views, provider_views, views
+from orders import inbound_views, list_views, provider_views, return_views, views
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="order_list"), name="home"),
     path("webhooks/<str:provider>", inbound_views.receive, name="inbound_webhook"),
+    path("paid/<str:provider>", return_views.come_back, name="paid"),
     path("providers/", provider_views.provider_list, name="provider_list"),
     path("providers/<str:name>/close/", provider_views.provider_close, name="provider_close"),
     path("orders/", list_views.order_list, name="order_list"),

@@ -66,7 +66,9 @@ STAFF = re.compile(r"^/(health/|overview/|runs/.*|providers/.*)$")
 ORDERS = re.compile(r"^/(orders/.*)?$")
 INBOUND = re.compile(r"^/webhooks/\w+$")
 """Anybody may send there; what the provider has not signed comes to nothing. tests/orders/test_inbound.py"""
-RULES = (PUBLIC, OWN_SESSION, API, ADMIN, STAFF, ORDERS, INBOUND)
+BACK = re.compile(r"^/paid/\w+$")
+"""Customers come back there from their bank; nothing of an order is shown to who may not see it."""
+RULES = (PUBLIC, OWN_SESSION, API, ADMIN, STAFF, ORDERS, INBOUND, BACK)
 
 ADAS = {
     "email": "ada.only@example.net",

@@ -39,6 +39,12 @@ class OutsideEffect(models.Model):
     class Meta:
         constraints = [
             models.UniqueConstraint(fields=["provider", "key"], name="orders_effect_once_per_key"),
+            # One payment at a gateway pays for one order.
+            models.UniqueConstraint(
+                fields=["provider", "remote_id"],
+                condition=models.Q(kind="charge") & ~models.Q(remote_id=""),
+                name="orders_effect_charge_once",
+            ),
         ]
         indexes = [
             models.Index(fields=["provider", "remote_id"], name="orders_effect_remote"),

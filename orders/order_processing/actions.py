@@ -92,6 +92,7 @@ def _pay(ctx: StepContext, take: Callable[..., Charge]) -> PaymentResult | WaitF
                 method=order.card_token,
                 key=ctx.key,
                 order_id=order.order_id,
+                customer=order.customer_ref,
             )
     except StepError as error:
         payment_books.note_failure(ctx.key, error)
@@ -110,7 +111,7 @@ def _pay(ctx: StepContext, take: Callable[..., Charge]) -> PaymentResult | WaitF
             provider_id=charge.transaction_id,
         )
     if charge.status == "pending":
-        return _wait(ctx, settings.PAYMENT_WAIT)
+        return _wait(ctx, ctx.key)
     return _paid(charge)
 
 
@@ -124,7 +125,7 @@ def capture_payment(ctx: StepContext) -> PaymentResult | WaitFor:
         charge = gateway.capture(charge_key=pay_key, key=ctx.key)
     _note_charge(pay_key, charge)
     if charge.status == "pending":
-        return _wait(ctx, settings.PAYMENT_WAIT)
+        return WaitFor(signal=f"{payment_books.SIGNAL}{ctx.attempt}", timeout=timedelta(seconds=settings.PAYMENT_WAIT))
     if (charge.amount, charge.currency) != (order.total_amount, order.currency):
         raise StepRefused(
             f"The gateway took {format_money(charge.amount, charge.currency)} instead of "
@@ -150,10 +151,13 @@ def _note_charge(key: str, charge: Charge) -> None:
     )
 
 
-def _wait(ctx: StepContext, seconds: float) -> WaitFor:
-    """Until somebody says that the gateway is done with it: its webhook, or whoever asks after it from time to time."""
+def _wait(ctx: StepContext, key: str) -> WaitFor:
+    """Until somebody says that the gateway is done with it: its webhook, or whoever asks after it from time to time.
+
+    All waits of a payment together are as long as one may be: being woken for nothing prolongs none of them.
+    """
     # Named by the attempt: a signal is heard once, and this one may have to be waited for again.
-    return WaitFor(signal=f"{payment_books.SIGNAL}{ctx.attempt}", timeout=timedelta(seconds=seconds))
+    return WaitFor(signal=f"{payment_books.SIGNAL}{ctx.attempt}", timeout=payment_books.time_left(key))
 
 
 def look_up_payment(ctx: StepContext) -> PaymentResult | None:

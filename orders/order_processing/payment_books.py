@@ -101,6 +101,13 @@ def soon() -> datetime:
     return timezone.now() + timedelta(seconds=settings.PAYMENT_LOOK)
 
 
+def time_left(key: str) -> timedelta:
+    """How long the customer and their bank may still take, by when it was first asked for; enough for one more look."""
+    begun = PaymentOperation.objects.values_list("created_at", flat=True).get(key=key)
+    whole = timedelta(seconds=settings.PAYMENT_WAIT)
+    return min(whole, max(begun + whole - timezone.now(), timedelta(seconds=settings.PAYMENT_LOOK)))
+
+
 def note_nothing_charged(key: str) -> None:
     """There was nothing to give back: the undo is kept as a void, and the charge that never came is closed."""
     with transaction.atomic():

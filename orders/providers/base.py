@@ -127,8 +127,13 @@ class InventoryService(Protocol):
 class PaymentGateway(Protocol):
     """Takes money and gives it back."""
 
-    def charge(self, *, amount: Decimal, currency: str, method: str, key: str, order_id: str) -> Charge:
-        """Take `amount` from the card behind the token `method`. Raises Declined with the gateway's code."""
+    def charge(
+        self, *, amount: Decimal, currency: str, method: str, key: str, order_id: str, customer: str = ""
+    ) -> Charge:
+        """Take `amount` from the card behind the token `method`. Raises Declined with the gateway's code.
+
+        `customer` is who pays, by the shop's own name for them: some gateways keep cards by it.
+        """
         ...
 
     def find_charge(self, *, key: str) -> Charge | None:
@@ -148,7 +153,9 @@ class PaymentGateway(Protocol):
 class Captures(Protocol):
     """A gateway that can promise money first and take it later."""
 
-    def authorize(self, *, amount: Decimal, currency: str, method: str, key: str, order_id: str) -> Charge:
+    def authorize(
+        self, *, amount: Decimal, currency: str, method: str, key: str, order_id: str, customer: str = ""
+    ) -> Charge:
         """Have `amount` set aside: like `charge`, and ends as `authorized`. `refund` of that key lets it go."""
         ...
 
@@ -184,6 +191,16 @@ class SendsWebhooks(Protocol):
 
     def hear(self, event: Heard) -> str:
         """Take note of an event; our key of what changed, or empty. Events come twice, late and in any order."""
+        ...
+
+
+@runtime_checkable
+class TakesBack(Protocol):
+    """A gateway that sends customers elsewhere, and from there back to us."""
+
+    def come_back(self, params: Mapping[str, str]) -> str:
+        """Somebody came to our address with this behind its question mark, which anybody may have written: our key of
+        what it is about, or empty. Raises ProviderError."""
         ...
 
 

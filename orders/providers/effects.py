@@ -11,15 +11,19 @@ import json
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.db import IntegrityError
 from django.db.models import F, Q
 from django.utils import timezone
 
 from orders.models import OutsideEffect
-from orders.providers.errors import Declined
+from orders.providers.errors import Declined, Postponed, ProviderError
 from orders.providers.ledger import own_commit
 from sagas.barrier import insert_missing
 
 Kind = OutsideEffect.Kind
+LOOK_AGAIN = timedelta(minutes=10)
+LONGEST_PENDING = timedelta(days=14)
+"""Bank transfers that a gateway waits for end within ten days."""
 
 
 def begin(provider: str, key: str, kind: OutsideEffect.Kind, operation: str, **asked_for: Any) -> OutsideEffect:
@@ -47,7 +51,7 @@ def find(provider: str, key: str) -> OutsideEffect | None:
 
 def find_remote(provider: str, remote_id: str) -> OutsideEffect | None:
     """The effect that has this number there."""
-    return OutsideEffect.objects.filter(provider=provider, remote_id=remote_id).first()
+    return OutsideEffect.objects.filter(provider=provider, remote_id=remote_id).first() if remote_id else None
 
 
 def find_reference(provider: str, reference: str) -> OutsideEffect | None:
@@ -61,6 +65,30 @@ def bar(provider: str, key: str, kind: OutsideEffect.Kind) -> OutsideEffect:
         insert_missing(OutsideEffect(provider=provider, key=key, kind=kind, is_barred=True))
         OutsideEffect.objects.filter(provider=provider, key=key).update(is_barred=True, updated_at=timezone.now())
         return OutsideEffect.objects.get(provider=provider, key=key)
+
+
+def take_number(effect: OutsideEffect, remote_id: str, operation: str) -> OutsideEffect:
+    """Note a number that somebody else brought. Raises Declined (number_taken) if another key has it: one payment
+    there is not good for two orders here."""
+    try:
+        return note(effect, remote_id=remote_id)
+    except IntegrityError as error:
+        raise Declined(
+            "This payment was used for another order.",
+            provider=effect.provider,
+            operation=operation,
+            code="number_taken",
+            provider_id=remote_id,
+        ) from error
+
+
+def not_yet(effect: OutsideEffect, operation: str, message: str) -> ProviderError:
+    """The other side has to finish something of this effect first: a wait that costs no tries, for as long as that is
+    any use; then a person is asked."""
+    about: dict[str, Any] = {"provider": effect.provider, "operation": operation, "provider_id": effect.remote_id}
+    if timezone.now() - effect.created_at > LONGEST_PENDING:
+        return Declined(f"{message} That has lasted {LONGEST_PENDING.days} days.", code="still_processing", **about)
+    return Postponed(message, code="still_processing", retry_after=LOOK_AGAIN, **about)
 
 
 def is_barred(effect: OutsideEffect) -> bool:

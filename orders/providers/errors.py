@@ -55,7 +55,8 @@ class Unavailable(ProviderError):
 
 
 class Postponed(Unavailable):
-    """Not asked at all, and `retry_after` says when to. That is no failure: it costs none of a step's tries."""
+    """Not asked at all, or not to be had before something else has come to its end; `retry_after` says when to ask
+    again. That is no failure: it costs none of a step's tries."""
 
     default_code = "postponed"
 

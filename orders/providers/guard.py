@@ -7,6 +7,7 @@ find out whether it is back.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -23,7 +24,8 @@ from orders.providers.errors import NOT_SEEN, Declined, OutcomeUnknown, Postpone
 from orders.providers.ledger import own_commit
 from sagas.barrier import insert_missing
 
-UNGUARDED = frozenset({"read_webhook", "hear", "check"})
+log = logging.getLogger(__name__)
+UNGUARDED = frozenset({"read_webhook", "hear", "come_back", "check", "close"})
 """What asks nothing of the provider, or is asked by a person who wants to know."""
 NOT_ITS_FAULT = frozenset({"busy", "still_processing", "locked", NOT_SEEN})
 """Codes of a provider that answers, and is at this very thing just now or does not show it."""
@@ -84,6 +86,17 @@ def _admitted(name: str, operation: str) -> Iterator[None]:
             elif not isinstance(error, Postponed):
                 _has_failed(name, error)
             raise
+        except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
+            # The answer has another shape than it should: it came, so that something may well have happened.
+            log.exception("An answer of %s to %s cannot be read.", name, operation)
+            unread = OutcomeUnknown(
+                f"It was asked, and its answer cannot be read ({type(error).__name__}).",
+                provider=name,
+                operation=operation,
+                code="unreadable",
+            )
+            _has_failed(name, unread)
+            raise unread from error
         _is_well(health)
 
 

@@ -27,8 +27,12 @@ logging.getLogger("httpcore").setLevel(logging.WARNING)
 
 CONNECT_SECONDS = 5.0
 LONGEST_SAID = 300
+LARGEST_ANSWER = 8 * 1024 * 1024
+"""Bytes. Labels are some hundred thousand; more than this is no answer, and would be kept in memory."""
 NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol, httpx.ProxyError)
 BAD_CREDENTIALS = frozenset({401, 403})
+NOT_JUDGED = frozenset({407, 408, 421, 425})
+"""Who answers so has not looked at what was asked: a proxy, or a server that had no time."""
 LONGEST_RETRY_AFTER = timedelta(days=1)
 
 
@@ -43,7 +47,7 @@ def close_all() -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What came back, whatever its status; `said` is its JSON, or {} where there was none."""
+    """What came back, whatever its status; `said` is its JSON if that is an object, or {} where there was none."""
 
     status: int
     said: Any
@@ -67,6 +71,7 @@ class Http:
         auth: httpx.Auth | tuple[str, str] | None = None,
     ) -> None:
         self.provider = provider
+        self._seconds = seconds
         self._client = httpx.Client(
             base_url=base_url,
             headers=dict(headers or {}),
@@ -84,6 +89,7 @@ class Http:
         path: str,
         *,
         json: Any = None,
+        content: bytes | None = None,
         form: Mapping[str, str] | None = None,
         params: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
@@ -91,13 +97,19 @@ class Http:
     ) -> Answer:
         """One call, and no second one. `reads`: it changes nothing there; GET does not, unless it is said.
 
-        Raises Unavailable (no connection, 401, 403, 429) and OutcomeUnknown (no answer, 5xx, an answer that is none).
-        Any other status is the caller's to judge.
+        Raises Unavailable (no connection, 401, 403, 429) and OutcomeUnknown (no answer, 5xx, an answer that is none:
+        a page, a redirect, one without an end). Any other status is the caller's to judge.
         """
         harmless = method == "GET" if reads is None else reads
+        asked = self._client.build_request(
+            method, path, json=json, content=content, data=form, params=params, headers=headers
+        )
         try:
-            response = self._client.request(method, path, json=json, data=form, params=params, headers=headers)
-            said = _said(response)
+            response = self._client.send(asked, stream=True)
+            try:
+                said = _said(response, _read(response, until=time.monotonic() + self._seconds))
+            finally:
+                response.close()
         except NOT_SENT as error:
             raise self._away(operation, f"It cannot be reached ({type(error).__name__}).") from error
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
@@ -109,6 +121,8 @@ class Http:
             raise self._away(operation, f"It does not accept our credentials ({status}).", code="credentials")
         if status == httpx.codes.TOO_MANY_REQUESTS:
             raise self._away(operation, "It wants fewer calls (429).", code="too_many", after=_retry_after(response))
+        if status < 200 or 300 <= status < 400 or status in NOT_JUDGED:
+            raise self._open(operation, harmless, f"It gave no answer, but {status}.", _retry_after(response))
         if status >= 500:
             raise self._open(operation, harmless, f"It failed while it was at it ({status}).", _retry_after(response))
         return Answer(status=status, said=said, headers=response.headers)
@@ -177,21 +191,51 @@ def fetch_token(
     return str(answer.said["access_token"]), float(answer.said.get("expires_in", 600))
 
 
+def number_of(said: Any, name: str) -> str:
+    """A number or name there. ValueError if that is nothing of the kind: it would be kept, and asked for later."""
+    found = said[name]
+    if isinstance(found, bool) or not isinstance(found, str | int) or not str(found).strip():
+        raise ValueError(f"The {name} of an answer is missing.")
+    return str(found)
+
+
 def shortened(text: str) -> str:
     """A foreign sentence, as much of it as is kept, on one line."""
     return " ".join(str(text).split())[:LONGEST_SAID]
 
 
-def _said(response: httpx.Response) -> Any:
-    """The JSON of an answer. ValueError for a good one that holds something else."""
-    if not response.content:
+def _read(response: httpx.Response, *, until: float) -> bytes:
+    """All of an answer, within its time and size: the client's own timeout begins anew with every byte."""
+    parts: list[bytes] = []
+    size = 0
+    for part in response.iter_bytes():
+        size += len(part)
+        if size > LARGEST_ANSWER:
+            raise httpx.ReadError(f"An answer of more than {LARGEST_ANSWER} bytes.")
+        if time.monotonic() > until:
+            raise httpx.ReadTimeout("An answer that did not come to its end in time.")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _said(response: httpx.Response, content: bytes) -> Any:
+    """The JSON object of an answer. ValueError for a good one that holds something else, and for a page."""
+    if not content.strip():
         return {}
+    if "html" in response.headers.get("Content-Type", ""):
+        # Whoever stands before the API answers with pages; what became of the call is not in them.
+        raise ValueError("A page instead of an answer.")
     try:
-        return response.json()
+        said = json.loads(content)
     except (json.JSONDecodeError, UnicodeDecodeError):
         if response.is_success:
             raise
         return {}
+    if not isinstance(said, dict):
+        if response.is_success:
+            raise ValueError("An answer that is no object.")
+        return {}
+    return said
 
 
 def _retry_after(response: httpx.Response) -> timedelta | None:

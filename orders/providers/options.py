@@ -35,11 +35,21 @@ class Setting:
     form: str
     example: str
     """What a right one looks like, in words."""
+    toy: str
+    """The form of a value with which nothing real happens: a test key, a vendor's sandbox. Empty: none is known."""
 
 
-def option(name: str, default: str | None = None, *, secret: bool = False, form: str = r".+", example: str = "") -> Any:
+def option(
+    name: str,
+    default: str | None = None,
+    *,
+    secret: bool = False,
+    form: str = r".+",
+    example: str = "",
+    toy: str = "",
+) -> Any:
     """A field of an adapter's options. A secret is not shown where the options are."""
-    about = Setting(name=name, default=default, is_secret=secret, form=form, example=example)
+    about = Setting(name=name, default=default, is_secret=secret, form=form, example=example, toy=toy)
     return field(default=default or "", repr=not secret, metadata={"setting": about})
 
 
@@ -63,6 +73,13 @@ def faults_of(kind: type[Any]) -> Iterator[str]:
                 yield f"{setting.name} is not set.{wanted}"
         elif not re.fullmatch(setting.form, value):
             yield f"{setting.name}{'' if setting.is_secret else f'={value!r}'} is malformed.{wanted}"
+
+
+def toys_of(kind: type[Any]) -> Iterator[str]:
+    """Names of the settings of these options that make a toy of the provider."""
+    for setting in settings_of(kind):
+        if setting.toy and re.match(setting.toy, value_of(setting)):
+            yield setting.name
 
 
 def read(kind: type[T]) -> T:

@@ -21,7 +21,7 @@ from django.conf import settings
 
 from orders.models import ProviderChoice
 from orders.providers.base import Address, Charge, Line, Message, Parcel, Refund, Reserved, Sent
-from orders.providers.errors import Declined, ProviderError, Unavailable
+from orders.providers.errors import Declined, OutcomeUnknown, ProviderError, Unavailable
 from orders.providers.ledger import own_commit
 from sagas.barrier import insert_missing
 
@@ -29,6 +29,8 @@ FACTS = frozenset({"country", "currency", "sku_prefix", "most_grams"})
 KNOWN = FACTS | {"to", "else"}
 FALLS_BACK_ON = frozenset({"address_not_served"})
 """Refusals that are this carrier's own: another one may well say yes."""
+STAYS_ON = frozenset({"rate_limit", "too_many_at_once"})
+"""Its limit is reached for a moment: it is waited for, since it is neither down nor away."""
 Outcome = ProviderChoice.Outcome
 
 
@@ -115,7 +117,9 @@ class Router:
 
     def begin(self, key: str, facts: Facts, call: Callable[[Any], Any]) -> Any:
         """Ask for something new, or again for what was asked for under that key."""
-        asked = [choice.name for choice in self._choices(key)]
+        choices = self._choices(key)
+        asked = [choice.name for choice in choices]
+        is_open = bool(choices) and choices[-1].outcome == Outcome.ASKED
         candidates = self._candidates(facts)
         if asked:  # the last one asked is the one that may have done it
             rest = [(name, why) for name, why in candidates if name not in asked]
@@ -126,8 +130,14 @@ class Router:
                 asked.append(name)
             try:
                 result = call(self._provider(name))
+            except OutcomeUnknown as error:
+                self._note(key, name, Outcome.ASKED, error)
+                raise
             except (Declined, Unavailable) as error:
-                may = isinstance(error, Unavailable) or error.code in FALLS_BACK_ON
+                if isinstance(error, Unavailable) and is_open and not number:
+                    # That this call did nothing says nothing of the one before it, whose answer is still out.
+                    raise
+                may = error.code not in STAYS_ON if isinstance(error, Unavailable) else error.code in FALLS_BACK_ON
                 self._note(key, name, Outcome.AWAY if isinstance(error, Unavailable) else Outcome.REFUSED, error)
                 if not may or number + 1 == len(candidates):
                     raise
@@ -140,6 +150,12 @@ class Router:
         """Who was asked last for that key; None: nobody was."""
         choices = self._choices(key)
         return self._provider(choices[-1].name) if choices else None
+
+    def certainly_nothing(self, key: str) -> None:
+        """Whoever was asked last has been asked again and has nothing: now another one may be asked."""
+        choices = self._choices(key)
+        if choices and choices[-1].outcome == Outcome.ASKED:
+            self._note(key, choices[-1].name, Outcome.AWAY)
 
     def all_of(self, key: str) -> list[Any]:
         """Everybody who was asked for that key, the last one first; to be undone by each. If nobody was, the first
@@ -175,7 +191,7 @@ class Router:
             insert_missing(ProviderChoice(kind=self.kind, key=key, name=name, position=position, why=why))
 
     def _note(self, key: str, name: str, outcome: ProviderChoice.Outcome, error: ProviderError | None = None) -> None:
-        ProviderChoice.objects.filter(kind=self.kind, key=key, name=name).exclude(outcome=outcome).update(
+        ProviderChoice.objects.filter(kind=self.kind, key=key, name=name).update(
             outcome=outcome, message=error.message[:300] if error is not None else ""
         )
 
@@ -191,6 +207,8 @@ class RoutedInventory(Router):
     def find_reservation(self, *, key: str) -> Reserved | None:
         one = self.of(key)
         found: Reserved | None = one.find_reservation(key=key) if one is not None else None
+        if found is None:
+            self.certainly_nothing(key)
         return found
 
     def release(self, *, action_key: str, key: str) -> Reserved:
@@ -203,11 +221,17 @@ class RoutedInventory(Router):
 class RoutedPayments(Router):
     """A PaymentGateway by way of several."""
 
-    def charge(self, *, amount: Decimal, currency: str, method: str, key: str, order_id: str) -> Charge:
-        return self._take("charge", amount, currency, method, key, order_id)
+    def charge(
+        self, *, amount: Decimal, currency: str, method: str, key: str, order_id: str, customer: str = ""
+    ) -> Charge:
+        asked = {"amount": amount, "currency": currency, "method": method, "order_id": order_id, "customer": customer}
+        return self._take("charge", key, asked)
 
-    def authorize(self, *, amount: Decimal, currency: str, method: str, key: str, order_id: str) -> Charge:
-        return self._take("authorize", amount, currency, method, key, order_id)
+    def authorize(
+        self, *, amount: Decimal, currency: str, method: str, key: str, order_id: str, customer: str = ""
+    ) -> Charge:
+        asked = {"amount": amount, "currency": currency, "method": method, "order_id": order_id, "customer": customer}
+        return self._take("authorize", key, asked)
 
     def capture(self, *, charge_key: str, key: str) -> Charge:
         one = self.all_of(charge_key)[0]
@@ -233,12 +257,9 @@ class RoutedPayments(Router):
                 return found
         return None
 
-    def _take(self, verb: str, amount: Decimal, currency: str, method: str, key: str, order_id: str) -> Charge:
-        charge: Charge = self.begin(
-            key,
-            Facts(currency=currency),
-            lambda one: getattr(one, verb)(amount=amount, currency=currency, method=method, key=key, order_id=order_id),
-        )
+    def _take(self, verb: str, key: str, asked: Mapping[str, Any]) -> Charge:
+        facts = Facts(currency=asked["currency"])
+        charge: Charge = self.begin(key, facts, lambda one: getattr(one, verb)(key=key, **asked))
         return charge
 
 
@@ -261,6 +282,8 @@ class RoutedShipping(Router):
     def find_shipment(self, *, reference: str) -> Parcel | None:
         one = self.of(reference)
         found: Parcel | None = one.find_shipment(reference=reference) if one is not None else None
+        if found is None:
+            self.certainly_nothing(reference)
         return found
 
     def cancel_shipment(self, *, reference: str, key: str) -> None:

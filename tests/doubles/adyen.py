@@ -13,6 +13,8 @@ from tests.doubles.server import Call, Double, Reply
 
 KEY, HMAC_KEY = "adyen-key", "44782DEF547AAA06C910C43932B1EB0C71FC68D9D0C057550C48EC2ACF6BA056"
 ACCOUNT = "ShopECOM"
+CUSTOMER = "USER-456"
+"""For whom the stored payment methods are kept."""
 
 
 class AdyenDouble(Double):
@@ -75,11 +77,13 @@ class AdyenDouble(Double):
         parts = call.path.removeprefix("/v72/").split("/")
         if parts == ["paymentMethods"]:
             return Reply(said={"paymentMethods": [{"type": "scheme"}]})
-        if call.json["merchantAccount"] != ACCOUNT:
+        if parts != ["payments", "details"] and call.json["merchantAccount"] != ACCOUNT:
             return _no(403, "901", "Invalid Merchant Account", "security")
         assert "-" not in call.json.get("reference", "")  # a hyphen makes several references of it
         if parts == ["payments"]:
             return self._pay(call.json)
+        if parts == ["payments", "details"]:
+            return self._complete(call.json["details"]["redirectResult"])
         if parts == ["cancels"]:
             wanted = call.json["paymentReference"]
             known = next((psp for psp, one in self.payments.items() if one["reference"] == wanted), "")
@@ -111,8 +115,19 @@ class AdyenDouble(Double):
         self.modifications[psp] = {"kind": kind, "payment": payment}
         return psp
 
+    def _complete(self, brought: str) -> Reply:
+        """`brought` is `<number>!ok` or `<number>!no`."""
+        psp, _, word = brought.partition("!")
+        one = self.payments[psp]
+        if one["state"] == "RedirectShopper":
+            one["state"] = "Authorised" if word == "ok" else "Refused"
+        said = {"pspReference": psp, "resultCode": one["state"], "merchantReference": one["reference"]}
+        return Reply(said=said)
+
     def _pay(self, asked: dict[str, Any]) -> Reply:
         method = asked["paymentMethod"].get("storedPaymentMethodId", "")
+        if method and asked["shopperReference"] != CUSTOMER:
+            return _no(422, "800", "Contract not found", "validation")
         result = {"declined": "Refused", "pending": "Pending", "3ds": "RedirectShopper"}.get(method, "Authorised")
         psp = f"P{len(self.payments) + 1:015}"
         self.payments[psp] = {
@@ -125,6 +140,7 @@ class AdyenDouble(Double):
             said |= {"refusalReason": "Not enough balance", "refusalReasonCode": "12"}
         if result == "RedirectShopper":
             url = "https://checkoutshopper-test.adyen.test/3ds"
+            del said["pspReference"]  # it comes once the customer is back
             said["action"] = {"type": "redirect", "url": url, "method": "GET", "paymentMethodType": "scheme"}
         return Reply(said=said)
 

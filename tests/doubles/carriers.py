@@ -144,6 +144,11 @@ class DhlExpressDouble(CarrierDouble):
                 "packages": [{"referenceNumber": 1, "trackingNumber": f"JD01{number}"}],
             }
             return Reply(status=201, said=made)
+        if call.path.endswith("/tracking") and "/shipments/" in call.path:
+            one = self.parcels[call.path.split("/")[-2]]
+            if one["state"] != "tendered":
+                return Reply(status=404, said={"status": "404", "title": "Not found", "detail": "No Shipments Found."})
+            return Reply(said={"shipments": [{"events": [{"typeCode": "PU", "description": "Shipment picked up"}]}]})
         number = self.found(call.query["shipmentReference"])
         if not number:
             return Reply(status=404, said={"status": "404", "title": "Not found", "detail": "No Shipments Found."})
@@ -172,7 +177,8 @@ class DhlParcelDeDouble(CarrierDouble):
             return Reply(said={"status": {"title": "ok", "statusCode": 200}, "items": [item]})
         one = self.parcels.get(call.query["shipment"])
         if one is None or one["state"] == "cancelled":
-            return Reply(status=400, said={"status": {"title": "Bad Request", "statusCode": 400}})
+            item = {"sstatus": {"title": "Bad Request", "statusCode": 400, "detail": "Unknown shipment number."}}
+            return Reply(status=207, said={"status": {"title": "ok", "statusCode": 207}, "items": [item]})
         if one["state"] == "tendered":
             words = "The shipment was manifested already."
             return Reply(status=409, said={"status": {"title": "Conflict", "statusCode": 409, "detail": words}})

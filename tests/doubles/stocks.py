@@ -23,6 +23,7 @@ class StockDouble(Double):
         self.held: dict[str, tuple[str, str, int]] = {}
         """Number -> (our text, SKU, pieces)."""
         self.made = 0
+        self.seen: set[str] = set()
 
     def holds(self) -> dict[str, int]:
         """SKU -> pieces that are promised."""
@@ -34,8 +35,13 @@ class StockDouble(Double):
     def free(self, sku: str) -> int:
         return self.stock[sku] - self.holds()[sku]
 
+    @property
+    def texts(self) -> set[str]:
+        return {text for text, _, _ in self.held.values()} or self.seen
+
     def hold(self, text: str, sku: str, quantity: int) -> str:
         self.made += 1
+        self.seen.add(text)
         number = str(300_000_000 + self.made)
         self.held[number] = (text, sku, quantity)
         return number

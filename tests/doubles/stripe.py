@@ -144,6 +144,9 @@ class StripeDouble(Double):
         return Reply(said=intent)
 
     def _refund(self, call: Call, form: dict[str, Any], number: str) -> Reply:
+        if call.method == "GET" and not number:
+            rows = [one for one in self.refunds.values() if one["payment_intent"] == call.query["payment_intent"]]
+            return Reply(said={"object": "list", "data": rows, "has_more": False, "url": "/"})
         if call.method == "GET":
             known = self.refunds.get(number)
             return Reply(said=known) if known else _error(404, "invalid_request_error", "No such refund")

@@ -42,14 +42,14 @@ Kind = FaultPlan.Kind
 class GenerousGateway(SandboxGateway):
     """Charges twice what it was asked for."""
 
-    def charge(self, *, amount: Decimal, currency: str, method: str, key: str, order_id: str) -> Charge:
+    def charge(self, *, amount: Decimal, currency: str, method: str, key: str, order_id: str, **rest: Any) -> Charge:
         return super().charge(amount=amount * 2, currency=currency, method=method, key=key, order_id=order_id)
 
 
 class HastyGateway(SandboxGateway):
     """While it charges, the compensation comes and finds nothing; the charge is then made all the same."""
 
-    def charge(self, *, amount: Decimal, currency: str, method: str, key: str, order_id: str) -> Charge:
+    def charge(self, *, amount: Decimal, currency: str, method: str, key: str, order_id: str, **rest: Any) -> Charge:
         compensations.refund_payment(undo_of(context("process_payment", order_id)))
         SandboxCharge.objects.filter(key=key).delete()  # a gateway that bars nothing
         return super().charge(amount=amount, currency=currency, method=method, key=key, order_id=order_id)

@@ -18,7 +18,7 @@ from orders.models import OutsideEffect
 from orders.providers.base import Address, Captures, Charge, Line, Message, Parcel, Refund, Reserved
 from orders.providers.errors import Declined, OutcomeUnknown, ProviderError, Unavailable
 from orders.providers.http import close_all
-from tests.doubles.adyen import notification
+from tests.doubles.adyen import CUSTOMER, notification
 from tests.doubles.carriers import UpsDouble
 from tests.doubles.paypal import DECLINED
 from tests.doubles.server import Call, served
@@ -97,7 +97,7 @@ def method_for(till: Played, kind: str = "good") -> str:
 
 
 def pay(till: Played, method: str = "", **changes: Any) -> Charge:
-    given = {"amount": TOTAL, "currency": "EUR", "key": KEY, "order_id": "ORD-123", **changes}
+    given = {"amount": TOTAL, "currency": "EUR", "key": KEY, "order_id": "ORD-123", "customer": CUSTOMER, **changes}
     charge: Charge = till.adapter.charge(method=method or method_for(till), **given)
     return charge
 
@@ -212,7 +212,6 @@ class TestGateways:
         method = method_for(till)
         till.move_away()
 
-        # Stripe's SDK does not tell a refused connection from a lost answer; before an intent it takes no money.
         failing(lambda: pay(till, method), Unavailable)
 
     def test_a_refund_gives_all_of_it_back_once(self, till: Played) -> None:
@@ -278,15 +277,18 @@ class TestGateways:
         elif till.name == "paypal":
             till.double.approve(charge.transaction_id)
         else:
-            till.double.payments[charge.transaction_id]["state"] = "Authorised"
-            body = notification(till.double.event("AUTHORISATION", charge.transaction_id))
+            (psp,) = till.double.payments
+            till.double.payments[psp]["state"] = "Authorised"
+            body = notification(till.double.event("AUTHORISATION", psp))
             (event,) = till.adapter.read_webhook({}, body)
             assert till.adapter.hear(event) == KEY
 
     def test_money_set_aside_is_taken_once(self, till: Played) -> None:
         assert isinstance(till.adapter, Captures)
         method = self.to_be_authorized(till)
-        aside = till.adapter.authorize(amount=TOTAL, currency="EUR", method=method, key=KEY, order_id="ORD-123")
+        aside = till.adapter.authorize(
+            amount=TOTAL, currency="EUR", method=method, key=KEY, order_id="ORD-123", customer=CUSTOMER
+        )
 
         taken = [till.adapter.capture(charge_key=KEY, key="capture-key") for _ in range(2)]
         if till.name == "adyen":
@@ -299,7 +301,9 @@ class TestGateways:
 
     def test_money_set_aside_is_let_go(self, till: Played) -> None:
         method = self.to_be_authorized(till)
-        till.adapter.authorize(amount=TOTAL, currency="EUR", method=method, key=KEY, order_id="ORD-123")
+        till.adapter.authorize(
+            amount=TOTAL, currency="EUR", method=method, key=KEY, order_id="ORD-123", customer=CUSTOMER
+        )
 
         give_back(till)
 
@@ -482,22 +486,17 @@ class TestCarriers:
     @pytest.mark.parametrize("ill", ["cut", "cut before"])
     def test_a_cancelling_whose_answer_was_lost_is_repeated(self, van: Played, ill: Any) -> None:
         book(van)
-        if van.name == "dhl-express":
-            cancel(van)
-            return
         van.double.fall_ill(ill)
-        failing(lambda: cancel(van), OutcomeUnknown)
+        # Express is only asked whether the parcel is on its way, which changes nothing.
+        failing(lambda: cancel(van), Unavailable if van.name == "dhl-express" else OutcomeUnknown)
 
         cancel(van)
 
-        assert van.double.live == []
+        assert van.double.live == ([REFERENCE] if van.name == "dhl-express" else [])
 
     def test_what_is_on_its_way_cannot_be_cancelled(self, van: Played) -> None:
         book(van)
         van.double.tender()
-        if van.name == "dhl-express":
-            cancel(van)
-            return
 
         assert failing(lambda: cancel(van), Declined).code == "handed_over"
         assert van.adapter.find_shipment(reference=REFERENCE) is not None
@@ -578,6 +577,9 @@ class TestInventories:
         store.double.fall_ill(ill, "PUT" if store.name == "http" else "POST")
 
         failing(lambda: hold(store), OutcomeUnknown)
+        if store.name == "oracle":  # one of two is held, and the other may be asked for just now
+            failing(lambda: hold(store), OutcomeUnknown)
+            time_passes()
 
         assert pieces(hold(store)) == [("ITEM-001", 2), ("ITEM-002", 1)]
         assert store.adapter.find_reservation(key=KEY) == hold(store)
@@ -608,6 +610,9 @@ class TestInventories:
     def test_a_release_looks_first_for_what_was_never_answered(self, store: Played) -> None:
         store.double.fall_ill("cut", "PUT" if store.name == "http" else "POST")
         failing(lambda: hold(store), OutcomeUnknown)
+        if store.name == "oracle":  # what was still on its way there would be held for ever
+            failing(lambda: release(store), OutcomeUnknown)
+            time_passes()
 
         release(store)
 

@@ -195,6 +195,10 @@ UNIQUE: dict[str, Callable[[], Any]] = {
     "orders_effect_once_per_key": lambda: [
         OutsideEffect.objects.create(provider="ups", key="k", kind="parcel") for _ in range(2)
     ],
+    "orders_effect_charge_once": lambda: [
+        OutsideEffect.objects.create(provider="paypal", key=key, kind="charge", remote_id="ORDER1")
+        for key in ("k", "l")
+    ],
     "orders_slot_once": lambda: [ProviderSlot.objects.create(name="ups", number=1) for _ in range(2)],
     "orders_choice_once": lambda: [
         ProviderChoice.objects.create(kind="shipping", key="k", name="ups", position=n, why="rule") for n in (1, 2)

@@ -107,7 +107,34 @@ def test_a_real_shop_does_not_start_with_sandboxes(settings: Settings, outside: 
     assert "PROVIDER_PAYMENTS is the sandbox" in errors()[0][1]
 
     outside(payments="stripe", shipping="ups")
+    assert [one[1].partition(",")[0] for one in errors()] == ["STRIPE_SECRET_KEY is that of stripe's test mode"]
+
+    settings.PROVIDER_SETTINGS = {**settings.PROVIDER_SETTINGS, "STRIPE_SECRET_KEY": "sk_live_double"}
     assert errors() == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "setting", "toy", "real"),
+    [
+        ("payments", "stripe", "STRIPE_SECRET_KEY", "rk_test_1", "rk_live_1"),
+        ("payments", "paypal", "PAYPAL_URL", "https://api-m.sandbox.paypal.com", "https://api-m.paypal.com"),
+        ("payments", "adyen", "ADYEN_URL", "", "https://a1-shop-checkout-live.adyenpayments.com/checkout/v72"),
+        ("shipping", "ups", "UPS_URL", "https://wwwcie.ups.com", "https://onlinetools.ups.com"),
+        ("shipping", "fedex", "FEDEX_URL", "https://apis-sandbox.fedex.com", "https://apis.fedex.com"),
+        ("shipping", "dhl-express", "DHL_EXPRESS_URL", "https://express.api.dhl.com/mydhlapi/test", ""),
+        ("shipping", "dhl-parcel-de", "DHL_PARCEL_DE_URL", "https://api-sandbox.dhl.com/parcel/de/shipping/v2", ""),
+        ("mail", "sendgrid", "SENDGRID_SANDBOX", "true", "false"),
+    ],
+)
+def test_a_vendors_test_mode_is_a_toy_too(
+    kind: str, name: str, setting: str, toy: str, real: str, settings: Settings
+) -> None:
+    settings.PROVIDERS = {**settings.PROVIDERS, kind: name}
+
+    settings.PROVIDER_SETTINGS = {setting: toy}
+    assert provider_status.toys_in(kind, name) == [setting]
+    settings.PROVIDER_SETTINGS = {setting: real}
+    assert provider_status.toys_in(kind, name) == []
 
 
 def test_money_cannot_be_set_aside_by_who_cannot(settings: Settings, outside: Outside) -> None:

@@ -70,7 +70,7 @@ DEADLINE = timedelta(seconds=site.ORDER_DEADLINE)
 class SlowGateway(SandboxGateway):
     """Stops at points of its own, so that a test can let others pass meanwhile."""
 
-    def charge(self, *, amount: Decimal, currency: str, method: str, key: str, order_id: str) -> Charge:
+    def charge(self, *, amount: Decimal, currency: str, method: str, key: str, order_id: str, **rest: Any) -> Charge:
         points.reach("charge asked for")
         charge = super().charge(amount=amount, currency=currency, method=method, key=key, order_id=order_id)
         points.reach("charged")

@@ -57,11 +57,14 @@ class InventoryByReference(ABC):
             return _reserved(effect)
         text = self.text_of(key)
         held: Held = {}
+        if "wanted" not in effect.facts:
+            effect = effects.note(effect, wanted=sorted(wanted))
         if not effects.claim(effect):
             held = self.look_for(text)
             if set(held) >= set(wanted):
                 return _reserved(_note(effect, text, held))
-            if not effects.claim(effect, settled=self.settled) and not held:
+            # Also when a part is there: whoever asked for it may be asking for the rest just now.
+            if not effects.claim(effect, settled=self.settled):
                 raise self._unknown("reserve")
         try:
             held = self.hold(wanted, text, held)
@@ -98,12 +101,15 @@ class InventoryByReference(ABC):
             return Reserved(items=())
         text = self.text_of(action_key)
         held = self.look_for(text)
-        asked = effects.asked_since(effect)
-        if not held and asked is not None and timezone.now() - asked < self.settled:
-            raise self._unknown("release")
+        known = {**(effect.facts.get("held") or {}), **_plain(held)}
         self.let_go(text, held)
-        known = effect.facts.get("held") or _plain(held)
-        effects.note(effect, remote_id=text if known else "", held=known, released=True)
+        effect = effects.note(effect, held=known)
+        asked = effects.asked_since(effect)
+        is_whole = bool(held) and set(held) >= set(effect.facts.get("wanted", []))
+        if not is_whole and asked is not None and timezone.now() - asked < self.settled:
+            # What is still on its way there would be held for ever.
+            raise self._unknown("release")
+        effects.note(effect, remote_id=text if known else "", released=True)
         effect.refresh_from_db()
         return _reserved(effect)
 

@@ -18,7 +18,7 @@ from orders.providers.http import Answer, Http
 from orders.providers.options import ADDRESS, SECONDS, option, read
 
 PROVIDER = "http"
-CODES = {
+CODES: Mapping[int, str] = {
     httpx.codes.CONFLICT: "insufficient_inventory",
     httpx.codes.GONE: "already_undone",
     httpx.codes.UNPROCESSABLE_ENTITY: "unknown_sku",
@@ -81,9 +81,8 @@ class HttpInventory:
         return "reservations can be read"
 
     def _no(self, operation: str, answer: Answer) -> ProviderError:
-        said = answer.said if isinstance(answer.said, dict) else {}
-        words = said.get("detail") or f"The stock system refused ({answer.status})."
-        return self._http.declined(operation, words, CODES.get(httpx.codes(answer.status), "rejected"))
+        words = answer.said.get("detail") or f"The stock system refused ({answer.status})."
+        return self._http.declined(operation, words, CODES.get(answer.status, "rejected"))
 
 
 def _path(key: str) -> str:

@@ -14,7 +14,7 @@ import httpx
 from django.utils import timezone
 
 from orders.providers.errors import ProviderError
-from orders.providers.http import Answer, Http
+from orders.providers.http import Answer, Http, number_of
 from orders.providers.inventory.holding import Held, InventoryByReference
 from orders.providers.keys import as_hex
 from orders.providers.options import ADDRESS, SECONDS, option, read
@@ -22,6 +22,8 @@ from orders.providers.options import ADDRESS, SECONDS, option, read
 PROVIDER = "oracle"
 RESERVATIONS = "/fscmRestApi/resources/11.13.18.05/inventoryReservations"
 DEMAND = "User Defined"
+PAGE = 500
+"""Rows an answer has at the most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,22 +82,32 @@ class OracleInventory(InventoryByReference):
             )
             if not answer.is_good:
                 raise self._no("reserve", answer, "insufficient_inventory")
-            made[sku] = (str(answer.said["ReservationId"]), quantity)
+            made[sku] = (number_of(answer.said, "ReservationId"), quantity)
         return made
 
     def look_for(self, text: str) -> Held:
         """Reservations whose demand source bears our name."""
-        answer = self._http.ask(
-            "find_reservation",
-            "GET",
-            RESERVATIONS,
-            params={"q": f"DemandSourceName='{text}'", "onlyData": "true", "limit": "500"},
-        )
-        if not answer.is_good:
-            raise self._no("find_reservation", answer, "rejected")
+        rows: list[dict[str, Any]] = []
+        more = True
+        while more:
+            answer = self._http.ask(
+                "find_reservation",
+                "GET",
+                RESERVATIONS,
+                params={
+                    "q": f"DemandSourceName='{text}'",
+                    "onlyData": "true",
+                    "limit": str(PAGE),
+                    "offset": str(len(rows)),
+                },
+            )
+            if not answer.is_good:
+                raise self._http.away("find_reservation", self._no("find_reservation", answer, "").message)
+            rows += answer.said["items"]
+            more = bool(answer.said.get("hasMore")) and bool(answer.said["items"])
         return {
             str(row["ItemNumber"]): (str(row["ReservationId"]), int(Decimal(str(row["ReservationQuantity"]))))
-            for row in answer.said.get("items", [])
+            for row in rows
         }
 
     def let_go(self, text: str, held: Held) -> None:
@@ -111,7 +123,6 @@ class OracleInventory(InventoryByReference):
         return "reservations can be read"
 
     def _no(self, operation: str, answer: Answer, code: str) -> ProviderError:
-        said: Any = answer.said if isinstance(answer.said, dict) else {}
-        details = [str(one.get("detail", "")) for one in said.get("o:errorDetails", [])]
-        words = "; ".join(filter(None, details)) or said.get("title") or f"Oracle refused ({answer.status})."
+        details = [str(one.get("detail", "")) for one in answer.said.get("o:errorDetails", [])]
+        words = "; ".join(filter(None, details)) or answer.said.get("title") or f"Oracle refused ({answer.status})."
         return self._http.declined(operation, words, code)

@@ -16,8 +16,8 @@ from urllib.parse import quote
 import httpx
 from django.utils import timezone
 
-from orders.providers.errors import Declined, ProviderError
-from orders.providers.http import Answer, Http
+from orders.providers.errors import ProviderError
+from orders.providers.http import Answer, Http, number_of
 from orders.providers.inventory.holding import Held, InventoryByReference
 from orders.providers.keys import as_hex
 from orders.providers.options import ADDRESS, SECONDS, option, read
@@ -26,6 +26,8 @@ PROVIDER = "sap"
 RESERVATION = "/sap/opu/odata/sap/API_RESERVATION_DOCUMENT_SRV"
 STOCK = "/sap/opu/odata/sap/API_MATERIAL_STOCK_SRV"
 UNRESTRICTED = "01"
+SHORTAGE = frozenset({"M7/021", "M7/022", "M7/055"})
+"""Messages of a deficit, where the availability check is on; not tried with a system."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +98,7 @@ class SapInventory(InventoryByReference):
         )
         if not answer.is_good:
             raise self._no("reserve", answer)
-        number = str(answer.said["d"]["Reservation"])
+        number = number_of(answer.said["d"], "Reservation")
         return {sku: (number, quantity) for sku, quantity in wanted.items()}
 
     def look_for(self, text: str) -> Held:
@@ -142,11 +144,18 @@ class SapInventory(InventoryByReference):
         return on_hand - sum((Decimal(row["ResvnItmRequiredQtyInEntryUnit"]) for row in reserved), Decimal(0))
 
     def _rows(self, operation: str, path: str, where: str, most: int = 0) -> list[dict[str, Any]]:
-        params = {"$filter": where, "$format": "json", **({"$top": str(most)} if most else {})}
-        answer = self._http.ask(operation, "GET", path, params=params)
-        if not answer.is_good:
-            raise self._no(operation, answer)
-        return list(answer.said["d"]["results"])
+        rows: list[dict[str, Any]] = []
+        while True:
+            params = {"$filter": where, "$format": "json"}
+            params |= {"$top": str(most)} if most else {"$skip": str(len(rows))} if rows else {}
+            answer = self._http.ask(operation, "GET", path, params=params)
+            if not answer.is_good:
+                raise self._http.away(operation, self._no(operation, answer).message)
+            page = answer.said["d"]
+            rows += page["results"]
+            # SAP may give less than all at once, and says so. Half of what is reserved would sell the other half twice.
+            if most or not page.get("__next") or not page["results"]:
+                return rows
 
     def _write(self, operation: str, method: str, path: str, body: Any) -> Answer:
         """With the token that writes need, fetched anew when SAP says that it is over."""
@@ -167,13 +176,12 @@ class SapInventory(InventoryByReference):
             return self._token
 
     def _no(self, operation: str, answer: Answer) -> ProviderError:
-        error = (answer.said.get("error") or {}) if isinstance(answer.said, dict) else {}
+        error = answer.said.get("error") or {}
         words = (error.get("message") or {}).get("value") or f"SAP refused ({answer.status})."
         code = str(error.get("code") or "rejected")
         if answer.status == httpx.codes.LOCKED:
             return self._http.away(operation, words, "locked")
-        declined: Declined = self._http.declined(operation, words, code)
-        return declined
+        return self._http.declined(operation, words, "insufficient_inventory" if code in SHORTAGE else code)
 
 
 def _quoted(text: str) -> str:

@@ -33,7 +33,7 @@ class SendGridOptions:
         "SENDGRID_WEBHOOK_KEY", "", form=r"[A-Za-z0-9+/=]+", example="the public key of the signed event webhook"
     )
     sandbox: str = option(
-        "SENDGRID_SANDBOX", "false", form=YES_OR_NO, example="true to have mails checked and not sent"
+        "SENDGRID_SANDBOX", "false", form=YES_OR_NO, example="true to have mails checked and not sent", toy=r"true$"
     )
     url: str = option("SENDGRID_URL", "https://api.sendgrid.com", form=ADDRESS, example="an address")
     seconds: str = option("SENDGRID_TIMEOUT_SECONDS", "15", form=SECONDS, example="a number of seconds")

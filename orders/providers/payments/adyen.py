@@ -22,10 +22,11 @@ from orders.providers import effects
 from orders.providers.base import BadSignature, Charge, Heard, Refund
 from orders.providers.effects import Kind
 from orders.providers.errors import Declined, OutcomeUnknown, ProviderError, Unavailable
-from orders.providers.http import shortened
-from orders.providers.keys import as_hex, as_uuid
+from orders.providers.http import CONNECT_SECONDS, NOT_JUDGED, shortened
+from orders.providers.keys import as_hex, as_uuid, return_address
 from orders.providers.money import ADYEN, from_minor, to_minor
 from orders.providers.options import ADDRESS, SECONDS, option, read
+from orders.providers.sessions import Session, was_not_sent
 
 PROVIDER = "adyen"
 SETTLED = frozenset({"Authorised"})
@@ -53,13 +54,15 @@ class AdyenOptions:
     api_key: str = option("ADYEN_API_KEY", secret=True, example="the key of a web service user")
     merchant_account: str = option("ADYEN_MERCHANT_ACCOUNT", example="the name of the merchant account")
     hmac_key: str = option("ADYEN_HMAC_KEY", "", secret=True, form=r"[0-9A-Fa-f]{64}", example="64 hexadecimal digits")
-    return_url: str = option("ADYEN_RETURN_URL", form=ADDRESS, example="where customers go after 3-D Secure")
-    capture: str = option("ADYEN_CAPTURE", "automatic", form=r"automatic|manual", example="automatic or manual")
+    return_url: str = option(
+        "ADYEN_RETURN_URL", "", form=ADDRESS, example="where customers go after 3-D Secure; empty for the shop's own"
+    )
     url: str = option(
         "ADYEN_URL",
         "https://checkout-test.adyen.com/v72",
         form=ADDRESS,
         example="the address of the Checkout API, with your live prefix where it is live",
+        toy=r"https?://[^/]*-test\.adyen",
     )
     seconds: str = option("ADYEN_TIMEOUT_SECONDS", "20", form=SECONDS, example="a number of seconds")
 
@@ -72,20 +75,29 @@ class AdyenGateway:
     def __init__(self, options: AdyenOptions | None = None) -> None:
         self._options = options or read(AdyenOptions)
         client = Adyen.Adyen(xapikey=self._options.api_key, platform="test")
-        client.http_timeout = float(self._options.seconds)
-        client.client.http_timeout = float(self._options.seconds)
+        self._session = Session(float(self._options.seconds))
+        client.client._init_http_client()
+        client.client.http_client.request = self._request  # by itself it makes a connection for each call
         checkout = client.checkout
         for service in (checkout.payments_api, checkout.modifications_api):
             service.baseUrl = self._options.url
         self._payments, self._modifications = checkout.payments_api, checkout.modifications_api
 
-    def charge(self, *, amount: Decimal, currency: str, method: str, key: str, order_id: str) -> Charge:
-        """Take `amount` from a stored payment method. Raises Declined with Adyen's refusal reason."""
-        return self._pay("charge", False, amount, currency, method, key, order_id)
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._session.close()
 
-    def authorize(self, *, amount: Decimal, currency: str, method: str, key: str, order_id: str) -> Charge:
+    def charge(
+        self, *, amount: Decimal, currency: str, method: str, key: str, order_id: str, customer: str = ""
+    ) -> Charge:
+        """Take `amount` from a stored payment method. Raises Declined with Adyen's refusal reason."""
+        return self._pay("charge", False, amount, currency, method, key, order_id, customer)
+
+    def authorize(
+        self, *, amount: Decimal, currency: str, method: str, key: str, order_id: str, customer: str = ""
+    ) -> Charge:
         """Have `amount` set aside."""
-        return self._pay("authorize", True, amount, currency, method, key, order_id)
+        return self._pay("authorize", True, amount, currency, method, key, order_id, customer)
 
     def capture(self, *, charge_key: str, key: str) -> Charge:
         """Take what was set aside; done once the CAPTURE event has come."""
@@ -111,7 +123,7 @@ class AdyenGateway:
     def find_charge(self, *, key: str) -> Charge | None:
         """The charge as far as answers and events have told; None: send the key again, which is what Adyen wants."""
         effect = effects.find(PROVIDER, key)
-        if effect is None or not effect.remote_id or not _stands(effect):
+        if effect is None or not _stands(effect):
             return None
         return self._settled(effect)
 
@@ -135,10 +147,11 @@ class AdyenGateway:
                 )
             else:  # its number never came: by our own reference
                 body = {**self._account(), "reference": reference, "paymentReference": as_hex(charge_key)}
-                said = self._ask("refund", self._modifications.cancel_authorised_payment, body, key)
+                said = self._ask("refund", self._modifications.cancel_authorised_payment, body, f"{key}#cancel")
             undo = effects.note(
                 undo, remote_id=str(said["pspReference"]), amount=charge.facts["amount"], charge=charge_key
             )
+        charge = effects.find(PROVIDER, charge_key) or charge
         refund = self._undone("refund", undo, charge)
         # Cancelled before it was taken, or there was nothing to cancel: either way nothing goes back.
         return None if refund.status == "completed" and not _was_taken(charge) else refund
@@ -177,28 +190,63 @@ class AdyenGateway:
         """The event is the truth here, since nothing can be asked: what it settles is noted, whichever comes first."""
         facts = event.facts
         undo = effects.find_remote(PROVIDER, facts["psp"])
+        if event.kind not in ENDS:
+            return ""
         if undo is not None and undo.kind == Kind.REFUND:
             effects.note(undo, **{ENDS[event.kind]: facts["success"]})
             return undo.key
         charge = effects.find_remote(PROVIDER, facts["original"] or facts["psp"]) or effects.find_reference(
             PROVIDER, facts["reference"]
         )
-        if charge is None or event.kind not in ENDS:
+        if charge is None or charge.kind != Kind.CHARGE:
             return ""
         number = facts["psp"] if event.kind == "AUTHORISATION" else ""
         note = {} if ENDS[event.kind] == "undone" else {ENDS[event.kind]: facts["success"]}
-        effects.note(charge, remote_id=charge.remote_id or number, **note)
+        charge = effects.note(charge, remote_id=charge.remote_id or number, **note)
+        if event.kind == "AUTHORISATION" and facts["success"] == "true" and charge.is_barred:
+            self._give_back_late(charge)
         return charge.key
 
+    def come_back(self, params: Mapping[str, str]) -> str:
+        """The customer is back from their bank's page: what they bring is handed to Adyen, which says what it means."""
+        effect = effects.find_reference(PROVIDER, params.get("order", ""))
+        brought = params.get("redirectResult", "")
+        if effect is None or not brought or effect.is_barred or effect.facts.get("result") not in PENDING:
+            return effect.key if effect is not None else ""
+        said = self._ask(
+            "charge",
+            self._payments.payments_details,
+            {"details": {"redirectResult": brought}},
+            f"{effect.key}#{brought}",
+        )
+        if said.get("merchantReference") != effect.reference:
+            return ""  # somebody brought another payment's
+        self._note_result(effect, said)
+        return effect.key
+
+    def _give_back_late(self, charge: OutsideEffect) -> None:
+        """Authorised after it had been undone: nobody else will come for it."""
+        body = {**self._account(), "reference": as_hex(f"{charge.key}#late")}
+        call = self._modifications.refund_or_cancel_payment
+        self._ask("refund", call, body, f"{charge.key}#late", charge.remote_id)
+
     def _pay(
-        self, operation: str, manual: bool, amount: Decimal, currency: str, method: str, key: str, order_id: str
+        self,
+        operation: str,
+        manual: bool,
+        amount: Decimal,
+        currency: str,
+        method: str,
+        key: str,
+        order_id: str,
+        customer: str,
     ) -> Charge:
         money = {"currency": currency, "value": to_minor(amount, currency, ADYEN)}
         effect = effects.begin(PROVIDER, key, Kind.CHARGE, operation, manual=manual, **money)
-        if effect.remote_id and ("result" in effect.facts or "authorised" in effect.facts):
+        if "result" in effect.facts or "authorised" in effect.facts:
             return self._settled(effect)
         effects.note(effect, reference=as_hex(key), amount=money, manual=manual)
-        effects.claim(effect)
+        is_first = effects.claim(effect)
         if effects.is_barred(effect):
             raise Declined(
                 "This was undone before it came.", provider=PROVIDER, operation=operation, code="already_undone"
@@ -207,23 +255,36 @@ class AdyenGateway:
             **self._account(),
             "amount": money,
             "reference": as_hex(key),
-            "returnUrl": self._options.return_url,
-            "paymentMethod": _method(method),
-            "shopperReference": as_hex(order_id),
+            "returnUrl": self._return_url(as_hex(key)),
+            **_method(method, customer),
             "metadata": {"order": order_id[:80]},
+            # Said for each payment: what the account does by itself is set by people, and may change.
+            **({"additionalData": {"manualCapture": "true"}} if manual else {"captureDelayHours": 0}),
         }
-        if manual or self._options.capture == "manual":
-            body["additionalData"] = {"manualCapture": "true"}
-        said = self._ask(operation, self._payments.payments, body, key)
-        action = said.get("action") or {}
-        effect = effects.note(
+        try:
+            said = self._ask(operation, self._payments.payments, body, key)
+        except (Declined, Unavailable):
+            if is_first:  # nothing else is out: there is nothing to cancel
+                effects.give_up(effect)
+            raise
+        return self._settled(self._note_result(effect, said))
+
+    def _return_url(self, reference: str) -> str:
+        url = self._options.return_url or return_address(PROVIDER)
+        return f"{url}{'&' if '?' in url else '?'}order={reference}"
+
+    def _note_result(self, effect: OutsideEffect, said: Mapping[str, Any]) -> OutsideEffect:
+        """A result, and the number, which a payment that waits for its customer has not got yet."""
+        result = str(said.get("resultCode") or "")
+        if not result:
+            raise OutcomeUnknown("Adyen's answer has no result.", provider=PROVIDER, operation="charge")
+        return effects.note(
             effect,
             remote_id=str(said.get("pspReference") or ""),
-            result=str(said.get("resultCode") or ""),
+            result=result,
             refusal=str(said.get("refusalReason") or ""),
-            next_url=str(action.get("url") or ""),
+            next_url=str((said.get("action") or {}).get("url") or ""),
         )
-        return self._settled(effect)
 
     def _settled(self, effect: OutsideEffect) -> Charge:
         """What is known of it. Raises Declined for a refusal, which comes with status 200."""
@@ -242,7 +303,8 @@ class AdyenGateway:
 
     def _undone(self, operation: str, undo: OutsideEffect, charge: OutsideEffect | None) -> Refund:
         facts = undo.facts
-        if (facts.get("undone") == "false" and (charge is None or charge.remote_id)) or facts.get("undo_failed"):
+        was_promised = charge is None or _was_authorised(charge)
+        if (facts.get("undone") == "false" and was_promised) or facts.get("undo_failed"):
             raise Declined(
                 "Adyen could not give the money back.",
                 provider=PROVIDER,
@@ -270,16 +332,28 @@ class AdyenGateway:
             raise Unavailable("Adyen does not accept our key.", code="credentials", **about) from error
         except AdyenAPIResponseError as error:
             raise _outcome(error, about) from error
-        except (requests.exceptions.ConnectTimeout, requests.exceptions.ConnectionError) as error:
-            if _was_sent(error):
-                raise OutcomeUnknown("Adyen was asked and gave no answer.", **about) from error
-            raise Unavailable("Adyen cannot be reached.", **about) from error
         except (requests.exceptions.RequestException, AdyenError, ValueError) as error:
+            if was_not_sent(error):
+                raise Unavailable("Adyen cannot be reached.", **about) from error
             raise OutcomeUnknown(f"Adyen was asked and gave no answer ({type(error).__name__}).", **about) from error
         if not isinstance(result.message, dict) or not result.message:
             # Not one of its answers, whoever gave it: to read a refusal out of it would be a guess about money.
             raise OutcomeUnknown("Adyen's answer cannot be read.", **about)
         return dict(result.message)
+
+    def _request(
+        self, method: str, url: str, *, headers: dict[str, str], json: Any = None, xapikey: str = "", **rest: Any
+    ) -> tuple[str, Any, int, Mapping[str, str]]:
+        """What the SDK sends by, in its words; it has no setting for a pool."""
+        seconds = float(self._options.seconds)
+        response = self._session.request(
+            method,
+            url,
+            json=json,
+            headers={**headers, "x-api-key": xapikey},
+            timeout=(min(CONNECT_SECONDS, seconds), seconds),
+        )
+        return response.text, json, response.status_code, response.headers
 
 
 def _outcome(error: AdyenAPIResponseError, about: dict[str, Any]) -> ProviderError:
@@ -287,29 +361,32 @@ def _outcome(error: AdyenAPIResponseError, about: dict[str, Any]) -> ProviderErr
     code = str(error.error_code or f"http_{status}")
     if status == 429:
         return Unavailable("Adyen wants fewer calls (429).", code="too_many", **about)
-    if status >= 500 or not status:
+    if not 400 <= status < 500 or status in NOT_JUDGED:
         return OutcomeUnknown(f"Adyen failed while it was at it ({status}).", code=code, **about)
     if code == "704":  # the same key is being worked on
         return Unavailable("Adyen is at this request just now.", code="busy", **about)
     return Declined(shortened(str(error.message or "Adyen refused.")), code=code, **about)
 
 
-def _was_sent(error: requests.exceptions.RequestException) -> bool:
-    """A connection that was made and then broke has carried the request."""
-    return "NewConnectionError" not in repr(error) and not isinstance(error, requests.exceptions.ConnectTimeout)
-
-
-def _method(token: str) -> dict[str, str]:
-    """A stored payment method's id; `test_visa` is the test card, which only the test platform takes."""
+def _method(token: str, customer: str) -> dict[str, Any]:
+    """A stored payment method's id, kept for this customer; `test_visa` is the test card, which only the test platform
+    takes."""
     if token == "test_visa":  # noqa: S105  (a public test card's name)
-        return {
+        card = {
             "type": "scheme",
             "encryptedCardNumber": "test_4111111111111111",
             "encryptedExpiryMonth": "test_03",
             "encryptedExpiryYear": "test_2030",
             "encryptedSecurityCode": "test_737",
         }
-    return {"type": "scheme", "storedPaymentMethodId": token}
+        return {"paymentMethod": card, "shopperInteraction": "Ecommerce"}
+    return {
+        "paymentMethod": {"type": "scheme", "storedPaymentMethodId": token},
+        # Adyen gives a stored method out only for whom it was stored.
+        "shopperReference": customer.ljust(3, "-"),
+        "shopperInteraction": "ContAuth",
+        "recurringProcessingModel": "CardOnFile",
+    }
 
 
 def _stands(effect: OutsideEffect) -> bool:
@@ -323,8 +400,12 @@ def _stands(effect: OutsideEffect) -> bool:
 def _was_taken(effect: OutsideEffect) -> bool:
     """Whether money has moved, as far as we ever heard."""
     facts = effect.facts
-    authorised = facts.get("result") in SETTLED or facts.get("authorised") == "true"
-    return bool(authorised and (not facts.get("manual") or facts.get("captured") == "true"))
+    return bool(_was_authorised(effect) and (not facts.get("manual") or facts.get("captured") == "true"))
+
+
+def _was_authorised(effect: OutsideEffect) -> bool:
+    """Whether money was promised at all."""
+    return effect.facts.get("result") in SETTLED or effect.facts.get("authorised") == "true"
 
 
 def _charge(effect: OutsideEffect, *, status: Any) -> Charge:

@@ -7,32 +7,41 @@ payment kept at PayPal; or `paypal`, to have an order made here that they approv
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
+from urllib.parse import quote, urlsplit
 
 import httpx
+from django.utils import timezone
 
 from orders.models import OutsideEffect
 from orders.money import quantize
 from orders.providers import effects
 from orders.providers.base import BadSignature, Charge, Heard, Refund
 from orders.providers.effects import Kind
-from orders.providers.errors import Declined
-from orders.providers.http import Answer, ClientCredentials, Http, fetch_token
-from orders.providers.keys import as_uuid
+from orders.providers.errors import NOT_SEEN, Declined, OutcomeUnknown, Unavailable
+from orders.providers.http import Answer, ClientCredentials, Http, fetch_token, number_of
+from orders.providers.keys import as_uuid, return_address
 from orders.providers.money import to_paypal
 from orders.providers.options import ADDRESS, SECONDS, option, read
 
 PROVIDER = "paypal"
 WHOLE = {"Prefer": "return=representation"}
 NEW, VAULT = "paypal", "vault:"
+ORDER_ID = re.compile(r"[A-Z0-9]{1,36}")
 NOT_APPROVED = frozenset({"ORDER_NOT_APPROVED", "PAYER_ACTION_REQUIRED"})
 DONE_BEFORE = frozenset({"ORDER_ALREADY_CAPTURED", "ORDER_ALREADY_AUTHORIZED", "DUPLICATE_INVOICE_ID"})
 REFUNDED_BEFORE = frozenset({"CAPTURE_FULLY_REFUNDED"})
 AT_IT = frozenset({"PREVIOUS_REQUEST_IN_PROGRESS"})
 TAKEN = frozenset({"COMPLETED", "REFUNDED", "PARTIALLY_REFUNDED"})
+NOT_TAKEN = frozenset({"DECLINED", "FAILED", "DENIED", "VOIDED", "EXPIRED"})
+KEPT = timedelta(hours=5)
+"""Orders' request ids are good for six hours; what is sent after that may be a second order."""
+CERTIFICATES = ".paypal.com"
 SIGNATURE_HEADERS = {
     "auth_algo": "paypal-auth-algo",
     "cert_url": "paypal-cert-url",
@@ -49,8 +58,12 @@ class PayPalOptions:
     client_id: str = option("PAYPAL_CLIENT_ID", example="the app's client id")
     client_secret: str = option("PAYPAL_CLIENT_SECRET", secret=True, example="the app's secret")
     webhook_id: str = option("PAYPAL_WEBHOOK_ID", "", example="the id of the webhook in the developer dashboard")
-    return_url: str = option("PAYPAL_RETURN_URL", "", form=ADDRESS, example="where customers go after approving")
-    url: str = option("PAYPAL_URL", "https://api-m.paypal.com", form=ADDRESS, example="an address")
+    return_url: str = option(
+        "PAYPAL_RETURN_URL", "", form=ADDRESS, example="where customers go after approving; empty for the shop's own"
+    )
+    url: str = option(
+        "PAYPAL_URL", "https://api-m.paypal.com", form=ADDRESS, example="an address", toy=r"https?://[^/]*sandbox"
+    )
     seconds: str = option("PAYPAL_TIMEOUT_SECONDS", "20", form=SECONDS, example="a number of seconds")
 
 
@@ -69,11 +82,15 @@ class PayPalGateway:
         )
         self._http = Http(PROVIDER, self._options.url, seconds=seconds, auth=ClientCredentials(self._fetch))
 
-    def charge(self, *, amount: Decimal, currency: str, method: str, key: str, order_id: str) -> Charge:
+    def charge(
+        self, *, amount: Decimal, currency: str, method: str, key: str, order_id: str, customer: str = ""
+    ) -> Charge:
         """Capture an approved order. Raises Declined with PayPal's issue, like INSTRUMENT_DECLINED."""
         return self._pay("charge", "CAPTURE", amount, currency, method, key, order_id)
 
-    def authorize(self, *, amount: Decimal, currency: str, method: str, key: str, order_id: str) -> Charge:
+    def authorize(
+        self, *, amount: Decimal, currency: str, method: str, key: str, order_id: str, customer: str = ""
+    ) -> Charge:
         """Have an approved order's amount set aside; PayPal keeps it for 29 days, and honours it for 3."""
         return self._pay("authorize", "AUTHORIZE", amount, currency, method, key, order_id)
 
@@ -83,12 +100,14 @@ class PayPalGateway:
         order = self._order("capture", effect) if effect is not None and effect.remote_id else {}
         if not _captures(order):
             authorization = _only(_payments(order, "authorizations"))
+            if effect is not None and authorization.get("status") == "PENDING":
+                raise effects.not_yet(effect, "capture", "PayPal is still looking at the authorization.")
             if authorization.get("status") not in {"CREATED", "PARTIALLY_CAPTURED"}:
                 raise self._http.declined("capture", "The authorization is gone.", "authorization_gone")
             answer = self._http.ask(
                 "capture",
                 "POST",
-                f"/v2/payments/authorizations/{authorization['id']}/capture",
+                f"/v2/payments/authorizations/{_part(authorization['id'])}/capture",
                 json={"final_capture": True},
                 headers={"PayPal-Request-Id": as_uuid(key), **WHOLE},
             )
@@ -97,12 +116,16 @@ class PayPalGateway:
         return self._charge("capture", order)
 
     def find_charge(self, *, key: str) -> Charge | None:
-        """The charge made under this key. An order that nobody approved has taken nothing and may still be approved."""
+        """The charge made under this key: pending as long as nobody has approved it, None when it is approved and was
+        not taken yet."""
         effect = effects.find(PROVIDER, key)
-        if effect is None or not effect.remote_id:
+        if effect is None:
+            return None
+        if not effect.remote_id:
+            self._not_lost("find_charge", effect, since=KEPT)
             return None
         order = self._order("find_charge", effect)
-        if order.get("status") in {"CREATED", "APPROVED", "SAVED", "VOIDED"}:
+        if order.get("status") in {"APPROVED", "VOIDED"}:
             return None
         try:
             return self._charge("find_charge", order)
@@ -116,41 +139,47 @@ class PayPalGateway:
             return self._refunded("refund", known)
         effect = effects.bar(PROVIDER, charge_key, Kind.CHARGE)
         if not effect.remote_id:
+            self._not_lost("refund", effect)
             return None  # an order of which no number came back was never approved by anybody
         order = self._order("refund", effect)
         authorization = _only(_payments(order, "authorizations"))
         taken = _captures(order)
         if not taken:
-            if authorization.get("status") in {"CREATED", "PENDING"}:
+            if authorization.get("status") in {"CREATED", "PENDING", "PARTIALLY_CAPTURED"}:
                 self._void(authorization["id"], key)
             return None
         capture = _only(taken)
         if capture["status"] == "PENDING":
-            raise self._http.away("refund", "The payment is pending, and cannot be given back yet.", "still_processing")
+            raise effects.not_yet(effect, "refund", "The payment is pending, and cannot be given back yet.")
         if capture["status"] in {"DECLINED", "FAILED"}:
             return None
         effect = effects.begin(PROVIDER, key, Kind.REFUND, "refund", charge=charge_key)
         answer = self._http.ask(
             "refund",
             "POST",
-            f"/v2/payments/captures/{capture['id']}/refund",
-            json={},
+            f"/v2/payments/captures/{_part(capture['id'])}/refund",
+            json={"custom_id": as_uuid(key)},
             headers={"PayPal-Request-Id": as_uuid(key), **WHOLE},
         )
         if not answer.is_good and _issue(answer) in REFUNDED_BEFORE:
             made = _only(_payments(self._order("refund", effects.bar(PROVIDER, charge_key, Kind.CHARGE)), "refunds"))
-            if made.get("custom_id", "") not in {"", as_uuid(key)} or not made:
+            if not made:
                 raise self._http.declined("refund", "This charge was refunded already.", "already_refunded")
         else:
             self._judge("refund", answer)
             made = answer.said
-        effects.note(effect, remote_id=made["id"])
+        effects.note(effect, remote_id=number_of(made, "id"))
         return self._refund("refund", made)
 
     def find_refund(self, *, key: str) -> Refund | None:
         """The refund made under this key."""
         effect = effects.find(PROVIDER, key)
         return self._refunded("find_refund", effect) if effect is not None and effect.remote_id else None
+
+    def come_back(self, params: Mapping[str, str]) -> str:
+        """The customer is back from PayPal: it is asked what became of the order."""
+        effect = effects.find_remote(PROVIDER, params.get("token", ""))
+        return effect.key if effect is not None else ""
 
     def check(self) -> str:
         """Fetches a token: it shows that id and secret belong together."""
@@ -167,27 +196,39 @@ class PayPalGateway:
             raise BadSignature("This is no signed event of PayPal's.") from error
         if not self._options.webhook_id:
             raise BadSignature("PAYPAL_WEBHOOK_ID is not set.")
+        where = urlsplit(proof["cert_url"])
+        if where.scheme != "https" or not (where.hostname or "").endswith(CERTIFICATES):
+            raise BadSignature("The certificate is not PayPal's.")
+        told = json.dumps({**proof, "webhook_id": self._options.webhook_id})
         answer = self._http.ask(
             "read_webhook",
             "POST",
             "/v1/notifications/verify-webhook-signature",
-            json={**proof, "webhook_id": self._options.webhook_id, "webhook_event": event},
+            # To the letter as it came: written anew, its checksum would be another one.
+            content=told[:-1].encode() + b', "webhook_event": ' + body + b"}",
+            headers={"Content-Type": "application/json"},
             reads=True,
         )
         if answer.said.get("verification_status") != "SUCCESS":
             raise BadSignature("PayPal says that it did not sign this.")
-        related = about.get("supplementary_data", {}).get("related_ids", {})
-        return [
-            Heard(
-                event_id=str(event["id"]),
-                kind=str(event["event_type"]),
-                about=str(related.get("order_id") or about.get("id", "")),
-            )
-        ]
+        try:
+            related = (about.get("supplementary_data") or {}).get("related_ids") or {}
+            return [
+                Heard(
+                    event_id=str(event["id"]),
+                    kind=str(event["event_type"]),
+                    about=str(about.get("id") or ""),
+                    facts={"order": str(related.get("order_id") or "")},
+                )
+            ]
+        except (KeyError, AttributeError) as error:
+            raise BadSignature("This is no event of PayPal's.") from error
 
     def hear(self, event: Heard) -> str:
-        """Nothing is taken from the event but what it is about: PayPal is asked."""
-        effect = effects.find_remote(PROVIDER, event.about)
+        """Nothing is taken from the event but what it is about, a refund or an order: PayPal is asked."""
+        effect = effects.find_remote(PROVIDER, event.about) or effects.find_remote(
+            PROVIDER, event.facts.get("order", "")
+        )
         return effect.key if effect is not None else ""
 
     def _pay(
@@ -195,13 +236,27 @@ class PayPalGateway:
     ) -> Charge:
         value = to_paypal(amount, currency)
         effect = effects.begin(PROVIDER, key, Kind.CHARGE, operation, intent=intent, value=value, currency=currency)
-        if not effect.remote_id:
-            remote = method
-            if method == NEW or method.startswith(VAULT):
-                remote = self._make_order(operation, intent, value, currency, method, key, order_id)
+        is_ours = method == NEW or method.startswith(VAULT)
+        if not effect.remote_id and is_ours:
+            self._not_lost(operation, effect, since=KEPT)
+            if effects.is_barred(effect):
+                raise self._http.declined(operation, "This was undone before it came.", "already_undone")
+            if method.startswith(VAULT) and not effect.facts.get("may_take"):
+                effect = effects.note(effect, may_take=timezone.now().isoformat())
+            remote = self._make_order(operation, intent, value, currency, method, key, order_id)
             effect = effects.note(effect, remote_id=remote)
+        elif not effect.remote_id:
+            if not ORDER_ID.fullmatch(method):
+                raise self._http.declined(operation, "This is no order of PayPal's.", "order_not_found")
+            effect = effects.take_number(effect, method, operation)
         order = self._order(operation, effect)
+        if not is_ours and not effect.facts.get("asked") and order.get("status") == "COMPLETED":
+            # Taken before we ever asked: by somebody else, for something else.
+            raise self._http.declined(
+                operation, "This payment was taken before.", "number_taken", provider_id=effect.remote_id
+            )
         if order.get("status") == "APPROVED":
+            effect = effects.note(effect, asked=True)
             self._check_amount(operation, order, value, currency)
             if effects.is_barred(effect):
                 raise self._http.declined(operation, "This was undone before it came.", "already_undone")
@@ -209,7 +264,7 @@ class PayPalGateway:
             answer = self._http.ask(
                 operation,
                 "POST",
-                f"/v2/checkout/orders/{effect.remote_id}/{verb}",
+                f"/v2/checkout/orders/{_part(effect.remote_id)}/{verb}",
                 json={},
                 headers={"PayPal-Request-Id": as_uuid(key, verb), **WHOLE},
             )
@@ -234,18 +289,37 @@ class PayPalGateway:
         }
         if method.startswith(VAULT):
             body["payment_source"] = {"token": {"id": method.removeprefix(VAULT), "type": "BILLING_AGREEMENT"}}
-        elif self._options.return_url:
-            context = {"return_url": self._options.return_url, "cancel_url": self._options.return_url}
+        else:
+            where = self._options.return_url or return_address(PROVIDER)
+            context = {"return_url": where, "cancel_url": where}
             body["payment_source"] = {"paypal": {"experience_context": context}}
-        answer = self._http.ask(
-            operation,
-            "POST",
-            "/v2/checkout/orders",
-            json=body,
-            headers={"PayPal-Request-Id": as_uuid(key, "order"), **WHOLE},
-        )
-        self._judge(operation, answer)
-        return str(answer.said["id"])
+        headers = {"PayPal-Request-Id": as_uuid(key, "order"), **WHOLE}
+        try:
+            answer = self._http.ask(operation, "POST", "/v2/checkout/orders", json=body, headers=headers)
+            self._judge(operation, answer)
+        except (Declined, Unavailable):
+            self._forget(key)
+            raise
+        return number_of(answer.said, "id")
+
+    def _forget(self, key: str) -> None:
+        """Nothing came of the order that was asked for."""
+        effect = effects.find(PROVIDER, key)
+        if effect is not None and effect.facts.get("may_take"):
+            effects.note(effect, may_take="")
+
+    def _not_lost(self, operation: str, effect: OutsideEffect, *, since: timedelta = timedelta(0)) -> None:
+        """Raise OutcomeUnknown for an order that may have taken money and whose number never came: orders cannot be
+        looked for by our reference."""
+        asked = effect.facts.get("may_take")
+        if asked and timezone.now() - datetime.fromisoformat(asked) >= since:
+            raise OutcomeUnknown(
+                f"An order on a stored means of payment was sent and its answer was lost. Look in PayPal for the "
+                f"invoice {as_uuid(effect.key)}.",
+                provider=PROVIDER,
+                operation=operation,
+                code=NOT_SEEN,
+            )
 
     def _check_amount(self, operation: str, order: Mapping[str, Any], value: str, currency: str) -> None:
         asked = order["purchase_units"][0]["amount"]
@@ -259,7 +333,7 @@ class PayPalGateway:
 
     def _order(self, operation: str, effect: OutsideEffect | None) -> dict[str, Any]:
         remote = effect.remote_id if effect is not None else ""
-        answer = self._http.ask(operation, "GET", f"/v2/checkout/orders/{remote}")
+        answer = self._http.ask(operation, "GET", f"/v2/checkout/orders/{_part(remote)}")
         if answer.status == httpx.codes.NOT_FOUND:
             raise self._http.declined(operation, "PayPal knows no such order.", "order_not_found", provider_id=remote)
         self._judge(operation, answer)
@@ -269,14 +343,14 @@ class PayPalGateway:
         answer = self._http.ask(
             "refund",
             "POST",
-            f"/v2/payments/authorizations/{authorization}/void",
+            f"/v2/payments/authorizations/{_part(authorization)}/void",
             headers={"PayPal-Request-Id": as_uuid(key)},
         )
         if not answer.is_good and _issue(answer) != "PREVIOUSLY_VOIDED":
             self._judge("refund", answer)
 
     def _refunded(self, operation: str, effect: OutsideEffect) -> Refund:
-        answer = self._http.ask(operation, "GET", f"/v2/payments/refunds/{effect.remote_id}")
+        answer = self._http.ask(operation, "GET", f"/v2/payments/refunds/{_part(effect.remote_id)}")
         self._judge(operation, answer)
         return self._refund(operation, answer.said)
 
@@ -287,9 +361,7 @@ class PayPalGateway:
         issue = _issue(answer)
         if issue in AT_IT:
             raise self._http.away(operation, "PayPal is at this request just now.", "busy")
-        detail: dict[str, Any] = (
-            next(iter(answer.said.get("details") or []), {}) if isinstance(answer.said, dict) else {}
-        )
+        detail: dict[str, Any] = next(iter(answer.said.get("details") or []), {})
         words = detail.get("description") or answer.said.get("message") or f"PayPal refused ({answer.status})."
         raise self._http.declined(operation, words, issue or f"http_{answer.status}")
 
@@ -308,13 +380,13 @@ class PayPalGateway:
                 next_url=links.get("payer-action") or links.get("approve", ""),
             )
         status = str(made["status"])
-        if status in {"DECLINED", "FAILED", "DENIED"}:
+        if status in NOT_TAKEN:
             reason = (made.get("status_details") or {}).get("reason", "")
             raise self._http.declined(
                 operation, "The payment was declined.", reason or "declined", provider_id=str(made["id"])
             )
         is_capture = bool(_captures(order))
-        settled = status in TAKEN if is_capture else status == "CREATED"
+        settled = status in TAKEN if is_capture else status in {"CREATED", "CAPTURED", "PARTIALLY_CAPTURED"}
         return Charge(
             transaction_id=str(made["id"]),
             amount=_amount(made.get("amount") or unit["amount"]),
@@ -334,10 +406,13 @@ class PayPalGateway:
         )
 
 
+def _part(number: str) -> str:
+    """A number as part of an address: customers bring some of them."""
+    return quote(number, safe="").replace(".", "%2E")
+
+
 def _issue(answer: Answer) -> str:
     """PayPal's short name of what is wrong."""
-    if not isinstance(answer.said, dict):
-        return ""
     detail: dict[str, Any] = next(iter(answer.said.get("details") or []), {})
     return str(detail.get("issue") or answer.said.get("name") or "")
 

@@ -34,7 +34,9 @@ DECLINED = {
 class SandboxGateway:
     """The default payment gateway."""
 
-    def charge(self, *, amount: Decimal, currency: str, method: str, key: str, order_id: str) -> Charge:
+    def charge(
+        self, *, amount: Decimal, currency: str, method: str, key: str, order_id: str, customer: str = ""
+    ) -> Charge:
         """Take `amount`, once per key. Raises Declined (card_declined, key_reused, cancelled_before_charge)."""
         if method in DECLINED:
             code, message = DECLINED[method]

@@ -6,12 +6,12 @@ lost after that, one look at the intent tells what became of it, and an intent c
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, TypeVar
 
-import requests
 import stripe
 
 from orders.models import OutsideEffect
@@ -20,9 +20,10 @@ from orders.providers.base import BadSignature, Charge, Heard, Refund
 from orders.providers.effects import Kind
 from orders.providers.errors import Declined, OutcomeUnknown, ProviderError, Unavailable
 from orders.providers.http import shortened
-from orders.providers.keys import as_uuid
+from orders.providers.keys import as_uuid, return_address
 from orders.providers.money import STRIPE, from_minor, to_minor
 from orders.providers.options import ADDRESS, SECONDS, option, read
+from orders.providers.sessions import Session, was_not_sent
 
 T = TypeVar("T")
 PROVIDER = "stripe"
@@ -35,12 +36,18 @@ class StripeOptions:
     """What Stripe's adapter has to be told."""
 
     secret_key: str = option(
-        "STRIPE_SECRET_KEY", secret=True, form=r"(sk|rk)_(test|live)_\w+", example="a key that begins with sk_ or rk_"
+        "STRIPE_SECRET_KEY",
+        secret=True,
+        form=r"(sk|rk)_(test|live)_\w+",
+        example="a key that begins with sk_ or rk_",
+        toy=r"(sk|rk)_test_",
     )
     webhook_secret: str = option(
         "STRIPE_WEBHOOK_SECRET", "", secret=True, form=r"whsec_\w+", example="the endpoint's secret, whsec_…"
     )
-    return_url: str = option("STRIPE_RETURN_URL", "", form=ADDRESS, example="where customers go after 3-D Secure")
+    return_url: str = option(
+        "STRIPE_RETURN_URL", "", form=ADDRESS, example="where customers go after 3-D Secure; empty for the shop's own"
+    )
     url: str = option("STRIPE_URL", "https://api.stripe.com", form=ADDRESS, example="an address")
     seconds: str = option("STRIPE_TIMEOUT_SECONDS", "15", form=SECONDS, example="a number of seconds")
 
@@ -53,7 +60,7 @@ class StripeGateway:
     def __init__(self, options: StripeOptions | None = None) -> None:
         self._options = options or read(StripeOptions)
         # The SDK waits 80 s by itself; its own retries would hide from the engine what happened.
-        self._session = requests.Session()
+        self._session = Session(float(self._options.seconds))
         http = stripe.RequestsClient(timeout=float(self._options.seconds), session=self._session)
         self._client = stripe.StripeClient(
             self._options.secret_key,
@@ -66,11 +73,15 @@ class StripeGateway:
         """Let go of the connections."""
         self._session.close()
 
-    def charge(self, *, amount: Decimal, currency: str, method: str, key: str, order_id: str) -> Charge:
+    def charge(
+        self, *, amount: Decimal, currency: str, method: str, key: str, order_id: str, customer: str = ""
+    ) -> Charge:
         """Take `amount` from a payment method (pm_…). Raises Declined with Stripe's decline code."""
         return self._pay("charge", "automatic", amount, currency, method, key, order_id)
 
-    def authorize(self, *, amount: Decimal, currency: str, method: str, key: str, order_id: str) -> Charge:
+    def authorize(
+        self, *, amount: Decimal, currency: str, method: str, key: str, order_id: str, customer: str = ""
+    ) -> Charge:
         """Have `amount` set aside; Stripe keeps it for about a week."""
         return self._pay("authorize", "manual", amount, currency, method, key, order_id)
 
@@ -82,7 +93,7 @@ class StripeGateway:
                 "capture",
                 lambda: self._client.payment_intents.capture(intent.id, {}, {"idempotency_key": as_uuid(key)}),
             )
-        if intent.status != "succeeded":
+        if intent.status not in {"succeeded", "processing"}:
             raise Declined(
                 f"The authorization is gone ({intent.status}).",
                 provider=PROVIDER,
@@ -112,22 +123,43 @@ class StripeGateway:
         if intent.status == "canceled":
             return None
         if intent.status != "succeeded":
-            self._cancel(intent)
+            self._cancel(effect, intent)
             return None
         refund = effects.begin(PROVIDER, key, Kind.REFUND, "refund", charge=charge_key)
-        made = self._call(
-            "refund",
-            lambda: self._client.refunds.create(
-                {"payment_intent": intent.id, "metadata": {"key": key}}, {"idempotency_key": as_uuid(key)}
-            ),
-        )
-        effects.note(refund, remote_id=made.id, amount=str(from_minor(made.amount, made.currency, STRIPE)))
+        if not effects.claim(refund):  # asked for before: idempotency keys are kept for a day, and then it would be two
+            made = self._seen("refund", refund, intent.id)
+            if made is not None:
+                return _refund("refund", made)
+        refund = effects.note(refund, intent=intent.id)
+        try:
+            made = self._retried(
+                "refund",
+                refund,
+                lambda key: self._client.refunds.create(
+                    {"payment_intent": intent.id, "metadata": {"key": refund.key}}, {"idempotency_key": key}
+                ),
+            )
+        except Declined as error:
+            made = self._seen("refund", refund, intent.id) if error.code == "charge_already_refunded" else None
+            if made is None:
+                raise
+        effects.note(refund, remote_id=made.id)
         return _refund("refund", made)
 
     def find_refund(self, *, key: str) -> Refund | None:
         """The refund made under this key."""
         effect = effects.find(PROVIDER, key)
-        return self._refunded("find_refund", effect) if effect is not None and effect.remote_id else None
+        if effect is None:
+            return None
+        if effect.remote_id:
+            return self._refunded("find_refund", effect)
+        made = self._seen("find_refund", effect, effect.facts["intent"]) if effect.facts.get("intent") else None
+        return _refund("find_refund", made) if made is not None else None
+
+    def come_back(self, params: Mapping[str, str]) -> str:
+        """The customer is back from their bank's page: Stripe is asked what became of it."""
+        effect = effects.find_remote(PROVIDER, params.get("payment_intent", ""))
+        return effect.key if effect is not None else ""
 
     def check(self) -> str:
         """Lists one payment intent: it shows that the key is good, and of which mode."""
@@ -140,13 +172,14 @@ class StripeGateway:
         if not self._options.webhook_secret:
             raise BadSignature("STRIPE_WEBHOOK_SECRET is not set.")
         try:
-            event = stripe.Webhook.construct_event(
-                body, headers.get("stripe-signature", ""), self._options.webhook_secret
-            )
-        except (ValueError, stripe.SignatureVerificationError) as error:
-            raise BadSignature(str(error)) from error
-        thing = event["data"]["object"]
-        return [Heard(event_id=event["id"], kind=event["type"], about=str(thing["id"]))]
+            stripe.Webhook.construct_event(body, headers.get("stripe-signature", ""), self._options.webhook_secret)
+            event = json.loads(body)
+            thing = event["data"]["object"]
+            # Charges and disputes are known here by their intent; some things have no number at all.
+            about = thing.get("payment_intent") if thing.get("object") in {"charge", "dispute"} else thing.get("id")
+            return [Heard(event_id=str(event["id"]), kind=str(event["type"]), about=str(about or ""))]
+        except (ValueError, KeyError, TypeError, AttributeError, stripe.SignatureVerificationError) as error:
+            raise BadSignature("This is no signed event of Stripe's.") from error
 
     def hear(self, event: Heard) -> str:
         """Nothing is taken from the event but what it is about: the intent itself is asked."""
@@ -165,27 +198,28 @@ class StripeGateway:
         effect = effects.begin(PROVIDER, key, Kind.CHARGE, operation, **asked)
         if not effect.remote_id:
             wanted = {**asked, "payment_method_types": ["card"], "metadata": {"key": key, "order_id": order_id}}
-            made = self._call(
+            made = self._retried(
                 operation,
-                lambda: self._client.payment_intents.create(
+                effect,
+                lambda key: self._client.payment_intents.create(
                     wanted,  # type: ignore[arg-type]
-                    {"idempotency_key": as_uuid(key)},
+                    {"idempotency_key": key},
                 ),
                 reads=True,  # an intent takes no money before it is confirmed
             )
-            effect = effects.note(effect, remote_id=made.id)
+            effect = effects.note(effect, remote_id=made.id, amount=made.amount)
         intent = self._intent(operation, effect)
         if intent.status == "requires_confirmation":
             if effects.is_barred(effect):
                 raise _gone(operation, intent.id)
-            confirm: dict[str, Any] = {"return_url": self._options.return_url} if self._options.return_url else {}
-            intent = self._call(
+            where = self._options.return_url or return_address(PROVIDER)
+            intent = self._retried(
                 operation,
-                lambda: self._client.payment_intents.confirm(
-                    intent.id,
-                    confirm,  # type: ignore[arg-type]
-                    {"idempotency_key": as_uuid(key, "confirm")},
+                effect,
+                lambda key: self._client.payment_intents.confirm(
+                    intent.id, {"return_url": where}, {"idempotency_key": key}
                 ),
+                part="confirm",
             )
         if intent.status == "canceled":
             raise _gone(operation, intent.id)
@@ -200,17 +234,42 @@ class StripeGateway:
             )
         return _charge(intent)
 
-    def _cancel(self, intent: Any) -> None:
+    def _retried(
+        self, operation: str, effect: OutsideEffect, ask: Callable[[str], T], *, part: str = "", reads: bool = False
+    ) -> T:
+        """One call with an idempotency key. Stripe answers a key that ended in a 500 with that 500 for a day, so the
+        next try has another one: whoever calls this has looked first at what there is."""
+        failed = int(effect.facts.get(f"failed {part}", 0))
+        key = as_uuid(effect.key, f"{part}{failed or ''}")
+        try:
+            return self._call(operation, lambda: ask(key), reads=reads)
+        except ProviderError as error:
+            if error.code == "server_error":
+                counted: dict[str, Any] = {f"failed {part}": failed + 1}
+                effects.note(effect, **counted)
+            raise
+
+    def _seen(self, operation: str, effect: OutsideEffect, intent: str) -> Any | None:
+        """A refund of this intent that is ours, or the whole of it by whomever: then nothing is left to give back."""
+        listed = self._call(
+            operation, lambda: self._client.refunds.list({"payment_intent": intent, "limit": 100}), reads=True
+        )
+        alive = [one for one in listed.data if one.status not in {"failed", "canceled"}]
+        ours = [one for one in alive if one.metadata and one.metadata.to_dict().get("key") == effect.key]
+        charge = effects.find_remote(PROVIDER, intent)
+        whole = [one for one in alive if charge is not None and one.amount == charge.facts.get("amount")]
+        made = next(iter(ours or whole), None)
+        if made is not None:
+            effects.note(effect, remote_id=made.id)
+        return made
+
+    def _cancel(self, effect: OutsideEffect, intent: Any) -> None:
         """Let go of what was not taken. What the bank is at just now can be neither cancelled nor refunded yet."""
         try:
             self._call("refund", lambda: self._client.payment_intents.cancel(intent.id))
         except Declined as error:
-            raise Unavailable(
-                f"The payment can neither be cancelled nor refunded while it is {intent.status}.",
-                provider=PROVIDER,
-                operation="refund",
-                code="still_processing",
-                provider_id=intent.id,
+            raise effects.not_yet(
+                effect, "refund", f"The payment can neither be cancelled nor refunded while it is {intent.status}."
             ) from error
 
     def _refunded(self, operation: str, effect: OutsideEffect) -> Refund:
@@ -253,9 +312,11 @@ def _outcome(operation: str, error: stripe.StripeError, reads: bool) -> Provider
         if error.http_status == 409:  # another call holds the key or the intent just now, and nothing was done
             return Unavailable("Stripe is at this payment just now (409).", code="busy", **about)
         return Declined(shortened(error.user_message or str(error)), code=error.code or "rejected", **about)
-    # Also when no connection was made: the SDK does not tell that from a lost answer.
-    kind = Unavailable if reads else OutcomeUnknown
-    return kind(f"Stripe gave no answer ({type(error).__name__}, {error.http_status or 'nothing'}).", **about)
+    kind = Unavailable if reads or was_not_sent(error) else OutcomeUnknown
+    code = "server_error" if (error.http_status or 0) >= 500 else ""
+    return kind(
+        f"Stripe gave no answer ({type(error).__name__}, {error.http_status or 'nothing'}).", code=code, **about
+    )
 
 
 def _charge(intent: Any) -> Charge:

@@ -127,6 +127,9 @@ class CarrierByReference(ABC):
         known = effect if effect.remote_id else self._search(effect, "cancel_shipment")
         if known is None:
             return
+        if known.remote_id and not known.facts.get("cancel_asked"):
+            # Written down without being told to this try: the next one knows that there was one.
+            effects.note(known, cancel_asked=True)
         self.call_off(known, key)
         effects.note(known, cancelled=True)
 

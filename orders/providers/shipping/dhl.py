@@ -6,17 +6,18 @@ lapse, which costs nothing as long as nobody hands the parcel over. Parcel DE ca
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
+from urllib.parse import quote
 
 from django.utils import timezone
 
 from orders.models import OutsideEffect
 from orders.providers.base import Address, Line
 from orders.providers.errors import ProviderError
-from orders.providers.http import Answer, Http
+from orders.providers.http import Answer, Http, number_of
 from orders.providers.keys import as_uuid
 from orders.providers.options import ADDRESS, SECONDS, option, read
 from orders.providers.shipping.booking import Booked, CarrierByReference, Destination, ShipperOptions, kilograms
@@ -29,6 +30,8 @@ ALPHA3 = {
     "RO": "ROU", "SE": "SWE", "SI": "SVN", "SK": "SVK", "US": "USA",
 }  # fmt: skip
 """Parcel DE wants three letters. Source: ISO 3166-1; where it says nothing, the address is not served."""
+ABOUT_THE_RECEIVER = ("1001:", "996:", "3005:", "receiver", "destination")
+"""What DHL Express says when it is the destination that it cannot serve; not tried with an account."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +42,13 @@ class DhlExpressOptions:
     password: str = option("DHL_EXPRESS_PASSWORD", secret=True, example="its password")
     account: str = option("DHL_EXPRESS_ACCOUNT", form=r"\d{9}", example="the shipper account, nine digits")
     product: str = option("DHL_EXPRESS_PRODUCT", "U", form=r"[A-Z0-9]", example="a product code: U is within the EU")
-    url: str = option("DHL_EXPRESS_URL", "https://express.api.dhl.com/mydhlapi", form=ADDRESS, example="an address")
+    url: str = option(
+        "DHL_EXPRESS_URL",
+        "https://express.api.dhl.com/mydhlapi",
+        form=ADDRESS,
+        example="an address",
+        toy=r"https?://.*/test/?$|https?://[^/]*-mock",
+    )
     seconds: str = option("DHL_EXPRESS_TIMEOUT_SECONDS", "20", form=SECONDS, example="a number of seconds")
 
 
@@ -91,9 +100,11 @@ class DhlExpressCarrier(CarrierByReference):
             headers={"Message-Reference": as_uuid(key)},
         )
         if not answer.is_good:
-            raise _no(self._http, "create_shipment", answer, "address_not_served")
+            words = f"{answer.said.get('detail')} {answer.said.get('additionalDetails')}"
+            about_it = any(word in words for word in ABOUT_THE_RECEIVER)
+            raise _no(self._http, "create_shipment", answer, "address_not_served" if about_it else "rejected")
         said = answer.said
-        number = str(said["shipmentTrackingNumber"])
+        number = number_of(said, "shipmentTrackingNumber")
         packages = said.get("packages") or [{}]
         expected = (said.get("estimatedDeliveryDate") or {}).get("estimatedDeliveryDate") or ""
         return Booked(
@@ -118,18 +129,35 @@ class DhlExpressCarrier(CarrierByReference):
             },
             headers={"Message-Reference": as_uuid(reference)},
         )
-        if answer.status in {400, 404}:
+        if answer.status == 404 and answer.said:
             return None
         if not answer.is_good:
-            raise _no(self._http, "find_shipment", answer, "rejected")
-        shipments = answer.said.get("shipments") or []
+            # A question that was refused is no answer: taken for "not there", it would book a second parcel.
+            raise self._http.unknown("find_shipment", _words(answer))
+        shipments = answer.said["shipments"]
         if not shipments:
             return None
-        number = str(shipments[0]["shipmentTrackingNumber"])
+        number = number_of(shipments[0], "shipmentTrackingNumber")
         return Booked(shipment_id=number, tracking_number=number, facts={})
 
     def call_off(self, effect: OutsideEffect, key: str) -> None:
-        """Nothing is sent: there is no such call. A waybill that nobody hands over lapses by itself."""
+        """There is no such call: a waybill that nobody hands over lapses by itself. So it is asked whether somebody
+        did."""
+        answer = self._http.ask(
+            "cancel_shipment",
+            "GET",
+            f"/shipments/{quote(effect.remote_id, safe='')}/tracking",
+            params={"trackingView": "all-checkpoints", "levelOfDetail": "shipment"},
+            headers={"Message-Reference": as_uuid(key)},
+        )
+        if answer.status == 404 and answer.said:
+            return  # not seen anywhere
+        if not answer.is_good:
+            raise self._http.away("cancel_shipment", _words(answer))
+        if any(shipment.get("events") for shipment in answer.said["shipments"]):
+            raise self._http.declined(
+                "cancel_shipment", "DHL has this parcel already.", "handed_over", provider_id=effect.remote_id
+            )
 
     def check(self) -> str:
         """Asks after a shipment that there is not: it shows that name and password are good."""
@@ -164,7 +192,11 @@ class DhlParcelDeOptions:
         "DHL_PARCEL_DE_PRODUCT", "V01PAK", form=r"V\w{5}", example="V01PAK within Germany, V53WPAK abroad"
     )
     url: str = option(
-        "DHL_PARCEL_DE_URL", "https://api-eu.dhl.com/parcel/de/shipping/v2", form=ADDRESS, example="an address"
+        "DHL_PARCEL_DE_URL",
+        "https://api-eu.dhl.com/parcel/de/shipping/v2",
+        form=ADDRESS,
+        example="an address",
+        toy=r"https?://[^/]*sandbox",
     )
     seconds: str = option("DHL_PARCEL_DE_TIMEOUT_SECONDS", "20", form=SECONDS, example="a number of seconds")
 
@@ -215,11 +247,12 @@ class DhlParcelDeCarrier(CarrierByReference):
                 ],
             },
         )
-        items = answer.said.get("items") if isinstance(answer.said, dict) else None
-        item = (items or [{}])[0]
-        if not answer.is_good or not item.get("shipmentNo"):
-            raise _no(self._http, "create_shipment", answer, "address_not_served")
-        number = str(item["shipmentNo"])
+        item = (answer.said.get("items") or [{}])[0]
+        if not answer.is_good or _failed(item):
+            faults = [str(one.get("property")) for one in item.get("validationMessages") or []]
+            about_it = any(fault.startswith("consignee") for fault in faults)
+            raise _no(self._http, "create_shipment", answer, "address_not_served" if about_it else "rejected")
+        number = number_of(item, "shipmentNo")
         return Booked(shipment_id=number, tracking_number=number, facts={})
 
     def look_for(self, reference: str, to: Destination) -> Booked | None:
@@ -234,9 +267,14 @@ class DhlParcelDeCarrier(CarrierByReference):
             "/orders",
             params={"profile": "STANDARD_GRUPPENPROFIL", "shipment": effect.remote_id},
         )
-        if answer.is_good or answer.status in {400, 404}:  # 400: unknown, or deleted before
+        item = (answer.said.get("items") or [{}])[0]
+        refused = not answer.is_good or _failed(item)
+        if not refused:
             return
-        raise _no(self._http, "cancel_shipment", answer, "handed_over", number=effect.remote_id)
+        if answer.status in {207, 400, 404} and answer.said and effect.facts.get("cancel_asked"):
+            return  # unknown or deleted before, which an earlier try of ours has done whose answer was lost
+        code = "handed_over" if answer.status == 409 else "not_cancelled"
+        raise _no(self._http, "cancel_shipment", answer, code, number=effect.remote_id)
 
     def check(self) -> str:
         """Asks which version is there, with the credentials."""
@@ -254,16 +292,24 @@ def _party_de(address: Address) -> dict[str, Any]:
     }
 
 
+def _failed(item: Mapping[str, Any]) -> bool:
+    """Whether the one item of an answer says no, which it may within a 207."""
+    return int((item.get("sstatus") or {}).get("statusCode", 200)) >= 400
+
+
 def _no(http: Http, operation: str, answer: Answer, code: str, *, number: str = "") -> ProviderError:
-    said = answer.said if isinstance(answer.said, dict) else {}
+    return http.declined(operation, _words(answer), code, provider_id=number)
+
+
+def _words(answer: Answer) -> str:
+    said = answer.said
     status = said.get("status")
     item = (said.get("items") or [{}])[0]
     messages = [one.get("validationMessage", "") for one in item.get("validationMessages") or []]
-    words = (
+    return (
         "; ".join(filter(None, messages))
         or said.get("detail")
         or (status.get("detail") if isinstance(status, dict) else "")
         or said.get("title")
         or f"DHL refused ({answer.status})."
     )
-    return http.declined(operation, words, code, provider_id=number)

@@ -12,7 +12,7 @@ from django.utils import timezone
 from orders.models import OutsideEffect
 from orders.providers.base import Address, Line
 from orders.providers.errors import ProviderError
-from orders.providers.http import Answer, ClientCredentials, Http, fetch_token
+from orders.providers.http import Answer, ClientCredentials, Http, fetch_token, number_of
 from orders.providers.keys import as_uuid
 from orders.providers.options import ADDRESS, SECONDS, option, read
 from orders.providers.shipping.booking import Booked, CarrierByReference, Destination, ShipperOptions, kilograms
@@ -20,6 +20,10 @@ from orders.providers.shipping.booking import Booked, CarrierByReference, Destin
 PROVIDER = "fedex"
 GONE_ALREADY = frozenset({"SHIPMENT.ALREADY.CANCELLED", "TRACKINGNUMBER.NOTFOUND", "TRACKING.TRACKINGNUMBER.NOTFOUND"})
 TOO_LATE = frozenset({"SHIPMENT.ALREADY.TENDERED", "UNABLE.TO.DELETE.SHIPMENT.ALREADY.TENDERED"})
+NO_SUCH_REFERENCE = frozenset(
+    {"TRACKING.REFERENCENUMBER.NOTFOUND", "TRACKING.REFERENCEVALUE.NOTFOUND", "NOT.FOUND.ERROR"}
+)
+ABOUT_THE_ADDRESS = ("RECIPIENT", "DESTINATION", "POSTALCODE")
 """Names of codes as far as they are published; not tried with an account."""
 
 
@@ -31,7 +35,9 @@ class FedexOptions:
     client_secret: str = option("FEDEX_CLIENT_SECRET", secret=True, example="the project's secret key")
     account: str = option("FEDEX_ACCOUNT", form=r"\d{9}", example="the account number, nine digits")
     service: str = option("FEDEX_SERVICE", "FEDEX_INTERNATIONAL_PRIORITY", form=r"[A-Z0-9_]+", example="a service type")
-    url: str = option("FEDEX_URL", "https://apis.fedex.com", form=ADDRESS, example="an address")
+    url: str = option(
+        "FEDEX_URL", "https://apis.fedex.com", form=ADDRESS, example="an address", toy=r"https?://[^/]*sandbox"
+    )
     seconds: str = option("FEDEX_TIMEOUT_SECONDS", "20", form=SECONDS, example="a number of seconds")
 
 
@@ -91,9 +97,10 @@ class FedexCarrier(CarrierByReference):
             headers={"x-customer-transaction-id": as_uuid(key)},
         )
         if not answer.is_good:
-            raise self._no("create_shipment", answer, "address_not_served")
+            about_it = any(word in str(_error(answer).get("code")) for word in ABOUT_THE_ADDRESS)
+            raise self._no("create_shipment", answer, "address_not_served" if about_it else "")
         made = answer.said["output"]["transactionShipments"][0]
-        number = str(made["masterTrackingNumber"])
+        number = number_of(made, "masterTrackingNumber")
         commit = ((made.get("completedShipmentDetail") or {}).get("operationalDetail") or {}).get("deliveryDate") or ""
         return Booked(shipment_id=number, tracking_number=number, estimated_delivery=str(commit)[:10], facts={})
 
@@ -119,13 +126,15 @@ class FedexCarrier(CarrierByReference):
             headers={"x-customer-transaction-id": as_uuid(reference)},
             reads=True,
         )
-        if answer.status in {400, 404}:
+        if _error(answer).get("code") in NO_SUCH_REFERENCE:
             return None
         if not answer.is_good:
-            raise self._no("find_shipment", answer, "rejected")
-        for result in answer.said.get("output", {}).get("completeTrackResults", []):
+            # A question that was refused is no answer: taken for "not there", it would book a second parcel.
+            words = _error(answer).get("message") or f"FedEx refused ({answer.status})."
+            raise self._http.unknown("find_shipment", words)
+        for result in answer.said["output"]["completeTrackResults"]:
             if result.get("trackingNumber") and not all("error" in one for one in result.get("trackResults", [{}])):
-                number = str(result["trackingNumber"])
+                number = number_of(result, "trackingNumber")
                 return Booked(shipment_id=number, tracking_number=number, facts={})
         return None
 
@@ -143,12 +152,12 @@ class FedexCarrier(CarrierByReference):
             headers={"x-customer-transaction-id": as_uuid(key)},
         )
         code = str(_error(answer).get("code") or "")
-        if answer.is_good and answer.said.get("output", {}).get("cancelledShipment", True):
+        if answer.is_good and answer.said["output"]["cancelledShipment"] is True:
             return
-        if answer.status == 404 or code in GONE_ALREADY:
+        if code in GONE_ALREADY:
             return
-        late = code in TOO_LATE or answer.is_good
-        raise self._no("cancel_shipment", answer, "handed_over" if late else "", number=effect.remote_id)
+        late = "handed_over" if code in TOO_LATE else "not_cancelled" if answer.is_good else ""
+        raise self._no("cancel_shipment", answer, late, number=effect.remote_id)
 
     def check(self) -> str:
         """Fetches a token: it shows that id and secret belong together."""
@@ -178,5 +187,4 @@ def _party(address: Address, phone: str) -> dict[str, Any]:
 
 
 def _error(answer: Answer) -> Mapping[str, Any]:
-    said = answer.said if isinstance(answer.said, dict) else {}
-    return next(iter(said.get("errors") or []), {})
+    return next(iter(answer.said.get("errors") or []), {})

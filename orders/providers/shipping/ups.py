@@ -12,7 +12,7 @@ from django.utils import timezone
 from orders.models import OutsideEffect
 from orders.providers.base import Address, Line
 from orders.providers.errors import ProviderError
-from orders.providers.http import Answer, ClientCredentials, Http, fetch_token
+from orders.providers.http import Answer, ClientCredentials, Http, fetch_token, number_of
 from orders.providers.keys import as_hex
 from orders.providers.options import ADDRESS, SECONDS, option, read
 from orders.providers.shipping.booking import Booked, CarrierByReference, Destination, ShipperOptions, kilograms
@@ -22,6 +22,10 @@ SHIP = "/api/shipments/v2409"
 GONE_ALREADY = frozenset({"190101", "190103", "190104"})
 """Nothing to void: unknown, or voided before. Source: UPS, Shipping errors; not tried with an account."""
 TOO_LATE = frozenset({"190102", "190117", "190118"})
+NO_SUCH_REFERENCE = frozenset({"TW0001", "TW0002", "151018", "151044"})
+BAD_ADDRESS = frozenset({"111210", "120201", "120202", "120206", "120207", "120208", "120209", "120802", "121210"})
+"""Of the recipient's, or no service from here to there. Everything else is refused for a reason of ours."""
+VOIDED = "1"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +36,9 @@ class UpsOptions:
     client_secret: str = option("UPS_CLIENT_SECRET", secret=True, example="the app's secret")
     account: str = option("UPS_ACCOUNT", form=r"[0-9A-Z]{6}", example="the shipper number, six letters and digits")
     service: str = option("UPS_SERVICE", "11", form=r"\d{2}", example="a service code: 11 is Standard, 03 Ground")
-    url: str = option("UPS_URL", "https://onlinetools.ups.com", form=ADDRESS, example="an address")
+    url: str = option(
+        "UPS_URL", "https://onlinetools.ups.com", form=ADDRESS, example="an address", toy=r"https?://wwwcie\."
+    )
     seconds: str = option("UPS_TIMEOUT_SECONDS", "20", form=SECONDS, example="a number of seconds")
 
 
@@ -96,11 +102,11 @@ class UpsCarrier(CarrierByReference):
             headers=self._headers(key),
         )
         if not answer.is_good:
-            raise self._no("create_shipment", answer, "address_not_served")
+            raise self._no("create_shipment", answer, "address_not_served" if _code(answer) in BAD_ADDRESS else "")
         results = answer.said["ShipmentResponse"]["ShipmentResults"]
         packages = results.get("PackageResults") or [{}]
         first = packages[0] if isinstance(packages, list) else packages
-        number = str(results["ShipmentIdentificationNumber"])
+        number = number_of(results, "ShipmentIdentificationNumber")
         return Booked(shipment_id=number, tracking_number=str(first.get("TrackingNumber") or number), facts={})
 
     def look_for(self, reference: str, to: Destination) -> Booked | None:
@@ -121,15 +127,18 @@ class UpsCarrier(CarrierByReference):
             },
             headers=self._headers(reference),
         )
-        if answer.status in {400, 404}:
+        if (answer.status == 404 and _code(answer)) or _code(answer) in NO_SUCH_REFERENCE:
             return None
         if not answer.is_good:
-            raise self._no("find_shipment", answer, "rejected")
+            # A question that was refused is no answer: taken for "not there", it would book a second parcel.
+            raise self._http.unknown(
+                "find_shipment", _error(answer).get("message") or f"UPS refused ({answer.status})."
+            )
         shipments = (answer.said.get("trackResponse") or {}).get("shipment") or []
         packages = (shipments[0].get("package") or []) if shipments else []
         if not packages:
             return None
-        number = str(packages[0]["trackingNumber"])
+        number = number_of(packages[0], "trackingNumber")
         return Booked(shipment_id=number, tracking_number=number, facts={})
 
     def call_off(self, effect: OutsideEffect, key: str) -> None:
@@ -137,7 +146,13 @@ class UpsCarrier(CarrierByReference):
         answer = self._http.ask(
             "cancel_shipment", "DELETE", f"{SHIP}/void/cancel/{effect.remote_id}", headers=self._headers(key)
         )
-        if answer.is_good or answer.status == 404 or _code(answer) in GONE_ALREADY:
+        if answer.is_good:
+            result = answer.said["VoidShipmentResponse"]["SummaryResult"]["Status"]
+            if result["Code"] != VOIDED:
+                words = result.get("Description") or "UPS did not void it."
+                raise self._http.declined("cancel_shipment", words, "not_cancelled", provider_id=effect.remote_id)
+            return
+        if _code(answer) in GONE_ALREADY:
             return
         raise self._no(
             "cancel_shipment", answer, "handed_over" if _code(answer) in TOO_LATE else "", number=effect.remote_id
@@ -176,8 +191,7 @@ def _party(address: Address, phone: str) -> dict[str, Any]:
 
 
 def _error(answer: Answer) -> Mapping[str, Any]:
-    said = answer.said if isinstance(answer.said, dict) else {}
-    return next(iter((said.get("response") or {}).get("errors") or []), {})
+    return next(iter((answer.said.get("response") or {}).get("errors") or []), {})
 
 
 def _code(answer: Answer) -> str:
