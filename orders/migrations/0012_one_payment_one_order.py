@@ -3,7 +3,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("orders", "0010_outside_effects"),
+        ("orders", "0011_orders_have_tags"),
     ]
 
     operations = [
