@@ -34,6 +34,7 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 
 DEBUG = env_bool("DEBUG", False)  # shows code and settings to whoever causes an error, so never by default
 DEMO = env_bool("DEMO", False)  # offers the scenario picker and lets test cards and postcodes plan failures
+SITE_LABEL = env_text("SITE_LABEL", "demo" if DEMO else "")  # on every page: a test shop is not the real one
 SITE_URL = env_text("SITE_URL", "http://127.0.0.1:8000").rstrip("/")  # as people reach it; links in mail begin with it
 HTTPS = SITE_URL.startswith("https://")  # decides everything below that is only right behind TLS
 
@@ -286,6 +287,8 @@ WEBHOOKS_LOCAL = env_bool("WEBHOOKS_LOCAL", DEMO)  # lets webhooks go to plain H
 # Where a caller's address stands. Behind a proxy it is in a header that the proxy must set itself, HTTP_X_REAL_IP say.
 CLIENT_ADDRESS = env_text("CLIENT_ADDRESS", "REMOTE_ADDR")
 
+AUTHENTICATION_BACKENDS = ["orders.visitors.VisitorBackend"]
+SESSION_COOKIE_AGE = env_seconds("SESSION_SECONDS", 14 * 86_400, least=600)  # pages warn before it is over
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
 CSRF_COOKIE_SAMESITE = "Lax"

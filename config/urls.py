@@ -5,12 +5,12 @@ from __future__ import annotations
 from django.contrib import admin
 from django.contrib.auth.views import LogoutView
 from django.urls import include, path, re_path
-from django.views.generic import RedirectView
+from django.views.generic import RedirectView, TemplateView
 
 from config.health import livez, readyz
 from orders.api_schema import NowhereApi
 from orders.login import LimitedLogin
-from orders.preferences import preferences
+from orders.preferences import preferences, stay
 from sagas.views import health, overview
 
 # Under /api/ these answer programs, elsewhere people.
@@ -28,6 +28,8 @@ urlpatterns = [
     path("api/v1/", include("orders.api_urls")),  # the runs' operations, schema and docs among them
     re_path(r"^api(?:/|$)", NowhereApi.as_view()),  # a program gets a problem, not a page
     path("preferences/", preferences, name="preferences"),
+    path("accounts/stay/", stay, name="stay"),
+    path("accessibility/", TemplateView.as_view(template_name="accessibility.html"), name="accessibility"),
     path("health/", health, name="health"),
     path("overview/", overview, name="overview"),
     path("runs/", include("sagas.urls")),

@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
+from django.conf import settings
 from django.http import HttpRequest
-from django.utils import timezone
-from django.utils.functional import SimpleLazyObject
 
 from orders.roles import is_agent
-from sagas.selectors import overdue, runs_needing_attention
-
-UNTAKEN_AFTER = timedelta(seconds=30)
 
 
 def frame(request: HttpRequest) -> dict[str, Any]:
-    """Whether staff is looking, and how many runs wait for them; asked only by pages that show it."""
+    """Who is looking, and for staff how many runs wait for them and whether anybody takes work."""
     user = getattr(request, "user", None)
-    staff = user is not None and is_agent(user)
     session: Any = getattr(request, "session", {})
     return {
-        "staff": staff,
+        "staff": user is not None and is_agent(user),
         "page_theme": session.get("theme", ""),
         "page_keys": getattr(user, "is_authenticated", False) and session.get("keys", True),
-        "nobody_works": SimpleLazyObject(_nobody_works) if staff else False,
-        "attention_count": SimpleLazyObject(lambda: runs_needing_attention().count()) if staff else 0,
+        "nobody_works": getattr(user, "nobody_works", False),
+        "attention_count": getattr(user, "attention_count", 0),
+        "site_label": settings.SITE_LABEL,
+        "session_ends": session.get("ends", 0),
     }
-
-
-def _nobody_works() -> bool:
-    """Whether a run has been due for so long that whoever looks should know, whatever page they are on."""
-    return overdue(now=timezone.now(), longer_than=UNTAKEN_AFTER).exists()

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django.db.models import Exists, F, OuterRef, Q, QuerySet
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.dateparse import parse_date
 
@@ -37,11 +38,33 @@ STATES = {
     "completed": ("completed",),
     "undone": ("compensated", "abandoned"),
 }
-SORTS = (("", "newest first"), ("oldest", "oldest first"))
+SORTS = (
+    ("", "newest first"),
+    ("oldest", "oldest first"),
+    ("changed", "last changed first"),
+    ("unchanged", "longest unchanged first"),
+    ("dearest", "highest total first"),
+    ("cheapest", "lowest total first"),
+)
+KEYS = {
+    "": ("placed_at", False),
+    "oldest": ("placed_at", True),
+    "changed": ("last_change", False),
+    "unchanged": ("last_change", True),
+    "dearest": ("total_amount", False),
+    "cheapest": ("total_amount", True),
+}
+"""Sort -> (what it goes by, whether it rises)."""
+AMONG = 10_000
+"""What has no index is looked for, or sorted, among so many of the newest orders that fit."""
+ME = "me"
 WORDS = {
     "q": "found by",
     "customer": "customer",
+    "owner": "looked after by",
+    "tag": "tagged",
     "step": "at step",
+    "provider": "tried with",
     "error": "turned back with",
     "placed_from": "placed from",
     "placed_to": "placed to",
@@ -60,7 +83,11 @@ class OrderFilter:
     state: str = ""
     q: str = ""
     customer: str = ""
+    owner: str = ""
+    """`me`, or as the history names people."""
+    tag: str = ""
     step: str = ""
+    provider: str = ""
     error: str = ""
     placed_from: str = ""
     placed_to: str = ""
@@ -102,14 +129,23 @@ class OrderFilter:
     def is_narrowed(self) -> bool:
         return bool(self.query(sort=""))
 
-    def apply(self, orders: QuerySet[Order], now: datetime, *, found: Iterable[Order] | None = None) -> QuerySet[Order]:
-        """Those of `orders` that fit, in the order asked for. `found`: what `q` names, if that is known already."""
+    def apply(
+        self, orders: QuerySet[Order], now: datetime, *, me: str = "", found: Iterable[int] | None = None
+    ) -> QuerySet[Order]:
+        """Those of `orders` that fit, in the order asked for.
+
+        `me`: who is asking, as the history names people; `found`: the keys of what `q` names, if that is known already.
+        """
         if self.q:
             named = selectors.find_by_any_id(orders, self.q) if found is None else found
-            orders = orders.filter(pk__in=[order.pk for order in named])
+            orders = orders.filter(pk__in=list(named))
         orders = self._by_state(orders, now)
         if self.customer:
             orders = orders.filter(customer_ref=self.customer)
+        if self.owner:
+            orders = selectors.looked_after(orders, me if self.owner == ME else self.owner)
+        if self.tag:
+            orders = selectors.tagged(orders, self.tag)
         if self.step or self.error:
             orders = selectors.at_step(orders, step=self.step, error=self.error)
         if self.placed_from:
@@ -122,9 +158,11 @@ class OrderFilter:
             orders = orders.filter(total_amount__lte=Decimal(self.most))
         if self.noted:
             orders = orders.filter(Exists(OrderNote.objects.filter(order=OuterRef("pk"))))
-        return orders.order_by("placed_at", "id") if self.sort else orders.order_by("-placed_at", "-id")
+        if self.provider:
+            orders = selectors.asked_of(orders, self.provider, among=AMONG)
+        return in_order(orders, self.sort)
 
-    def loosened(self, orders: QuerySet[Order], now: datetime) -> list[tuple[str, int, str]]:
+    def loosened(self, orders: QuerySet[Order], now: datetime, *, me: str = "") -> list[tuple[str, int, str]]:
         """(words, how many there would be, the query) of leaving one filter out, most first: for an empty list."""
         found = []
         for name in (*WORDS, "state"):
@@ -132,7 +170,7 @@ class OrderFilter:
             if value:
                 looser = replace(self, **{name: ""})  # type: ignore[arg-type]  # a filter's name, never `faults`
                 words = dict(VIEWS).get(value, value) if name == "state" else f"{WORDS[name]} {value}".strip()
-                found.append((words, count_of(looser.apply(orders, now)), looser.query()))
+                found.append((words, count_of(looser.apply(orders, now, me=me)), looser.query()))
         return sorted((one for one in found if one[1]), key=lambda one: -one[1])
 
     def _by_state(self, orders: QuerySet[Order], now: datetime) -> QuerySet[Order]:
@@ -151,17 +189,45 @@ def count_of(orders: QuerySet[Order]) -> int:
     return orders.order_by()[: COUNTED + 1].count()
 
 
-def after(orders: QuerySet[Order], edge: str, *, oldest_first: bool) -> QuerySet[Order]:
-    """What comes after the order of that number in a list; an unknown number is no limit."""
-    found = Order.objects.filter(order_id=edge).only("pk", "placed_at").first()
+def list_address(query: str, **more: str) -> str:
+    """The list's address with that query, and whatever of `more` is not empty."""
+    rest = urlencode({name: value for name, value in more.items() if value})
+    whole = "&".join(part for part in (query, rest) if part)
+    return reverse("order_list") + (f"?{whole}" if whole else "")
+
+
+def in_order(orders: QuerySet[Order], sort: str) -> QuerySet[Order]:
+    """Sorted so that no two change places by chance."""
+    column, is_rising = KEYS[sort]
+    if column == "last_change":
+        orders = selectors.with_last_change(orders, among=AMONG)
+    return orders.order_by(column, "id") if is_rising else orders.order_by(f"-{column}", "-id")
+
+
+def after(orders: QuerySet[Order], edge: str, *, sort: str, at: str = "") -> QuerySet[Order]:
+    """What comes after the order of that number in a list so sorted; an unknown number is no limit.
+
+    `at`: what it was sorted by when the page before was made, where that changes.
+    """
+    found = Order.objects.filter(order_id=edge).only("pk", "placed_at", "total_amount").first()
     if found is None:
         return orders
+    column, is_rising = KEYS[sort]
+    value: Any = _instant(at) if column == "last_change" else getattr(found, column)
+    if value is None:
+        return orders
+    way = "gt" if is_rising else "lt"
     # Said twice, because a database reads an index from its beginning for an OR, and from the edge for a bound.
-    if oldest_first:
-        beyond = Q(placed_at__gt=found.placed_at) | Q(placed_at=found.placed_at, pk__gt=found.pk)
-        return orders.filter(beyond, placed_at__gte=found.placed_at)
-    beyond = Q(placed_at__lt=found.placed_at) | Q(placed_at=found.placed_at, pk__lt=found.pk)
-    return orders.filter(beyond, placed_at__lte=found.placed_at)
+    beyond = Q(**{f"{column}__{way}": value}) | Q(**{column: value, f"pk__{way}": found.pk})
+    return orders.filter(beyond, **{f"{column}__{way}e": value})
+
+
+def _instant(text: str) -> datetime | None:
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return at if timezone.is_aware(at) else None
 
 
 def _state(text: str) -> str:
@@ -198,7 +264,7 @@ def _midnight(day: str) -> datetime:
 
 
 NAMES = tuple(one.name for one in fields(OrderFilter) if one.name != "faults")
-STAFFS = frozenset({"customer", "step", "error", "noted"})
+STAFFS = frozenset({"customer", "owner", "tag", "step", "provider", "error", "noted"})
 READERS: Mapping[str, Callable[[str], str]] = {
     "state": _state,
     "sort": _sort,

@@ -5,22 +5,27 @@ Kept in the session, so that no page has to ask for it, and in a row for the nex
 
 from __future__ import annotations
 
+import time
 from typing import Any, cast
 from zoneinfo import ZoneInfo, available_timezones
 
+from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.contrib.auth.signals import user_logged_in
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.utils.deprecation import MiddlewareMixin
-from django.views.decorators.http import require_http_methods
+from django.utils.http import url_has_allowed_host_and_scheme
+from django.views.decorators.http import require_http_methods, require_POST
 
 from orders.models import Preference, User
 
-THEME, ZONE, KEYS = "theme", "zone", "keys"
+THEME, ZONE, KEYS, COLUMNS, FIRST_VIEW = "theme", "zone", "keys", "columns", "first_view"
+ENDS = "ends"
+"""When the session is over, in seconds since 1970."""
 THEMES = Preference.Theme.choices
 
 
@@ -55,14 +60,37 @@ def preferences(request: HttpRequest) -> HttpResponse:
 
 def remember(request: HttpRequest, kept: Preference) -> None:
     """Put it where every page finds it without a query."""
-    request.session[THEME], request.session[ZONE], request.session[KEYS] = kept.theme, kept.zone, kept.has_keys
+    session, first = request.session, kept.first_view
+    session[THEME], session[ZONE], session[KEYS] = kept.theme, kept.zone, kept.has_keys
+    session[COLUMNS], session[FIRST_VIEW] = kept.columns, first.query if first is not None else ""
 
 
 def at_login(sender: Any, request: HttpRequest, user: User, **kwargs: Any) -> None:
     """What was kept from the last time."""
-    kept = Preference.objects.filter(user=user).first()
+    begin_session(request)
+    kept = Preference.objects.select_related("first_view").filter(user=user).first()
     if kept is not None:
         remember(request, kept)
+
+
+@require_POST
+@login_required
+def stay(request: HttpRequest) -> HttpResponse:
+    """Let the login last as long again, and go back to where somebody was; a script is told until when."""
+    begin_session(request)
+    if request.headers.get("X-Live"):
+        return JsonResponse({"ends": request.session[ENDS]})
+    back = request.POST.get("next", "")
+    is_ours = url_has_allowed_host_and_scheme(
+        back, allowed_hosts={request.get_host()}, require_https=request.is_secure()
+    )
+    messages.success(request, "You stay logged in.")
+    return redirect(back if is_ours else "order_list")
+
+
+def begin_session(request: HttpRequest) -> None:
+    """Note in the session when it is over; storing it puts its end off."""
+    request.session[ENDS] = int(time.time()) + settings.SESSION_COOKIE_AGE
 
 
 class PreferencesMiddleware(MiddlewareMixin):

@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from django.db.models import F, Q, QuerySet
+from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet, Subquery, Value
 from django.db.models.functions import Upper
 
 from orders.models import (
@@ -25,10 +25,10 @@ from orders.models import (
     SentMessage,
     Shipment,
 )
-from orders.money import quantize
+from orders.money import format_money, quantize
 from orders.roles import is_agent
 from sagas import Direction, step_key
-from sagas.selectors import RunView, SagaRun, run_view, step_line, views_for
+from sagas.selectors import RunView, SagaRun, owner_of, run_view, step_line, views_for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +82,25 @@ class OrderRow:
     failure_code: str
     """Why it turned back; empty if it did not."""
     last_change: datetime
+    owner: str = ""
+    """Who looks after it, as the history names people; empty: nobody."""
+    items: str = ""
+    """What was ordered, in words; only where `with_facts` brought it."""
+    refund: str = ""
+    """What went back or has to, in words; likewise."""
+
+
+def with_facts(orders: QuerySet[Order]) -> QuerySet[Order]:
+    """The orders, each with what a row of a list says of its lines and its money."""
+    lines = OrderLine.objects.filter(order=OuterRef("pk"))
+    count = lines.order_by().values("order").annotate(count=Count("pk")).values("count")
+    return orders.annotate(
+        first_quantity=Subquery(lines.order_by("id").values("quantity")[:1]),
+        first_name=Subquery(lines.order_by("id").values("name")[:1]),
+        line_count=Subquery(count),
+        charged=F("payment__charged"),
+        refunded=F("payment__refunded"),
+    )
 
 
 def orders_visible_to(user: Any) -> QuerySet[Order]:
@@ -99,27 +118,36 @@ def products_for_sale() -> list[Product]:
     return list(Product.objects.filter(is_active=True, stock__isnull=False).select_related("stock").order_by("sku"))
 
 
-def find_by_any_id(orders: QuerySet[Order], text: str) -> list[Order]:
-    """Of `orders`, those that `text` names: by number, run, customer, address or any provider's id; the newest 100."""
+def find_by_any_id(orders: QuerySet[Order], text: str) -> dict[int, str]:
+    """Of `orders`, those that `text` names: by number, run, customer, address or any provider's id.
+
+    The keys and numbers of the newest 100 by each.
+    """
+    found: dict[int, str] = {}
+    # One look per index: a single OR over the joins would use none of them.
+    for condition in _namings(text):
+        newest = orders.annotate(email_upper=Upper("email")).filter(condition).values_list("pk", "order_id")
+        found.update(newest[:100])
+    return found
+
+
+def _namings(text: str) -> list[Q]:
+    """What `text` may name an order by; with an @ it is an address, or a mail's id that looks like one."""
+    if "@" in text:
+        return [Q(email_upper=text.upper()), Q(customer_ref=text), Q(messages__email_id=text)]
     keys = Reservation.objects.filter(reservation_id=text).values_list("key", flat=True)
     runs = [key.partition(":")[0] for key in keys]
     with suppress(ValueError):
         runs.append(str(UUID(text)))
-    # One look per index: a single OR over the joins would use none of them.
-    found: set[int] = set()
-    found_in = orders.annotate(email_upper=Upper("email"))
-    for condition in (
+    return [
         Q(order_id=text),
         Q(customer_ref=text),
-        Q(email_upper=text.upper()),
         Q(payment__operations__provider_id=text),
         Q(shipment__shipment_id=text),
         Q(shipment__tracking_number=text),
         Q(messages__email_id=text),
-        Q(run_id__in=runs),
-    ):
-        found.update(found_in.filter(condition).values_list("pk", flat=True)[:100])
-    return list(orders.filter(pk__in=found)[:100])
+        *([Q(run_id__in=runs)] if runs else []),
+    ]
 
 
 def in_status(orders: QuerySet[Order], *statuses: str) -> QuerySet[Order]:
@@ -142,9 +170,31 @@ def tagged(orders: QuerySet[Order], tag: str) -> QuerySet[Order]:
     return orders.filter(pk__in=OrderTag.objects.filter(tag=tag).values("order"))
 
 
+def looked_after(orders: QuerySet[Order], owner: str) -> QuerySet[Order]:
+    """Those that this person looks after, named as the history names people."""
+    return orders.filter(run_id__in=SagaRun.objects.filter(assignment__owner=owner).values("pk"))
+
+
+def asked_of(orders: QuerySet[Order], provider: str, *, among: int) -> QuerySet[Order]:
+    """Those of which a try was made with that provider, of the newest `among`.
+
+    Attempts have no index by provider: for one that is rarely used the database would read them all.
+    """
+    newest = orders.order_by("-placed_at", "-id")[:among]
+    tried = SagaRun.objects.filter(records__provider=provider, pk=OuterRef("run_id"))
+    return Order.objects.filter(Exists(tried), pk__in=newest.values("pk"))
+
+
+def with_last_change(orders: QuerySet[Order], *, among: int) -> QuerySet[Order]:
+    """The newest `among` of them, each with when its run last changed: that has no index, since it changes often."""
+    newest = orders.order_by("-placed_at", "-id")[:among]
+    changed = SagaRun.objects.filter(pk=OuterRef("run_id")).values("updated_at")
+    return Order.objects.filter(pk__in=newest.values("pk")).annotate(last_change=Subquery(changed))
+
+
 def order_page(order_id: str, user: Any) -> OrderView:
     """One order with all that belongs to it. Raises Order.DoesNotExist, also for an order that is not theirs."""
-    return view_of(orders_visible_to(user).select_related("user", "api_key").get(order_id=order_id))
+    return view_of(orders_visible_to(user).select_related("user", "api_key", "shipment").get(order_id=order_id))
 
 
 def view_of(order: Order, *, is_new: bool = False) -> OrderView:
@@ -167,19 +217,42 @@ def view_of(order: Order, *, is_new: bool = False) -> OrderView:
             run=run,
         )
     reservation_key = step_key(str(order.run_id), "reserve_inventory", Direction.ACTION)
+    notes, tags = _remarks(order)
     return OrderView(
         order=order,
         lines=lines,
         money=_money(order),
-        shipment=Shipment.objects.filter(order=order).first(),
+        shipment=_shipment(order),
         messages=list(SentMessage.objects.filter(order=order).order_by("id")),
-        notes=list(OrderNote.objects.filter(order=order).order_by("id")),
-        tags=list(OrderTag.objects.filter(order=order).order_by("tag").values_list("tag", flat=True)),
+        notes=notes,
+        tags=tags,
         reservations=list(
             Reservation.objects.filter(key=reservation_key).select_related("stock__product").order_by("id")
         ),
         run=run,
     )
+
+
+def version_of(orders: QuerySet[Order], order_id: str) -> tuple[Any, ...] | None:
+    """What changes when anything does that an order's page shows; None if it is not among `orders`. One query."""
+    run = SagaRun.objects.filter(pk=OuterRef("run_id"))
+    asked = {"status": "status", "changed_at": "updated_at", "fence": "fence", "owner": "assignment__owner"}
+    versions: dict[str, Any] = {name: Subquery(run.values(column)[:1]) for name, column in asked.items()}
+    versions["tries"] = Subquery(run.annotate(count=Count("records")).values("count")[:1])
+    versions["events"] = Subquery(run.annotate(count=Count("events")).values("count")[:1])
+    for name, model, column in (
+        ("paid", PaymentOperation, "updated_at"),
+        ("mailed", SentMessage, "sent_at"),
+        ("queued", SentMessage, "id"),
+        ("noted", OrderNote, "id"),
+        ("tagged", OrderTag, "id"),
+    ):
+        path = "payment__order" if model is PaymentOperation else "order"
+        rows = model.objects.filter(**{path: OuterRef("pk")}).order_by(F(column).desc(nulls_last=True))
+        versions[name] = Subquery(rows.values(column)[:1])
+    tags = OrderTag.objects.filter(order=OuterRef("pk")).order_by().values("order").annotate(count=Count("pk"))
+    found = orders.filter(order_id=order_id).annotate(**versions, tag_count=Subquery(tags.values("count")))
+    return found.values_list("pk", "updated_at", "shipment__status", *versions, "tag_count").first()
 
 
 def amounts_held(order_ids: Sequence[str]) -> dict[str, dict[str, Decimal]]:
@@ -192,7 +265,8 @@ def amounts_held(order_ids: Sequence[str]) -> dict[str, dict[str, Decimal]]:
 def order_rows(orders: Iterable[Order]) -> list[OrderRow]:
     """A page of orders with where each stands, in a constant number of queries."""
     page = list(orders)
-    views = views_for(SagaRun.objects.filter(pk__in=[order.run_id for order in page if order.run_id is not None]))
+    ids = [order.run_id for order in page if order.run_id is not None]
+    views = views_for(SagaRun.objects.select_related("assignment").filter(pk__in=ids), with_acts=False)
     return [_row(order, views.get(order.run_id) if order.run_id is not None else None) for order in page]
 
 
@@ -205,6 +279,7 @@ def _row(order: Order, view: RunView | None) -> OrderRow:
             step_line="",
             failure_code="",
             last_change=order.updated_at,
+            items=_items(order),
         )
     return OrderRow(
         order=order,
@@ -213,6 +288,57 @@ def _row(order: Order, view: RunView | None) -> OrderRow:
         step_line=step_line(view),
         failure_code=view.run.failure_code,
         last_change=view.run.updated_at,
+        owner=owner_of(view.run),
+        items=_items(order),
+        refund=_refund(order, view.run),
+    )
+
+
+def _items(order: Order) -> str:
+    count = getattr(order, "line_count", None)
+    if not count:
+        return ""
+    first = f"{order.first_quantity} × {order.first_name}"  # type: ignore[attr-defined]  # from with_facts
+    return first if count == 1 else f"{first}, {count - 1} more"
+
+
+def _refund(order: Order, run: SagaRun) -> str:
+    charged, refunded = getattr(order, "charged", None), getattr(order, "refunded", None)
+    if charged is None or refunded is None:
+        return ""
+    back = format_money(refunded, order.currency) if refunded else ""
+    if run.turned_back_at is None or charged == refunded:
+        return back and f"{back} back"
+    owed = f"{format_money(charged - refunded, order.currency)} owed"
+    return f"{back} back, {owed}" if back else owed
+
+
+def _shipment(order: Order) -> Shipment | None:
+    """Without a query where it came with the order."""
+    try:
+        return order.shipment
+    except Shipment.DoesNotExist:
+        return None
+
+
+def _remarks(order: Order) -> tuple[list[OrderNote], list[str]]:
+    """(notes, oldest first; tags, in the order of words), in one query."""
+    notes = OrderNote.objects.filter(order=order).order_by()
+    tags = OrderTag.objects.filter(order=order).order_by()
+    columns = ("kind", "id", "author", "words", "created_at")
+    rows = (
+        notes.annotate(kind=Value("note"), words=F("text"))
+        .values_list(*columns)
+        .union(tags.annotate(kind=Value("tag"), words=F("tag")).values_list(*columns), all=True)
+    )
+    found = sorted(rows)
+    return (
+        [
+            OrderNote(pk=pk, order=order, author=author, text=words, created_at=at)
+            for kind, pk, author, words, at in found
+            if kind == "note"
+        ],
+        sorted(words for kind, _, _, words, _ in found if kind == "tag"),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.urls import path
 from django.views.generic import RedirectView
 
-from orders import inbound_views, list_views, provider_views, return_views, views
+from orders import inbound_views, list_acts, list_views, provider_views, return_views, saved_views, views
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="order_list"), name="home"),
@@ -14,10 +14,12 @@ urlpatterns = [
     path("providers/", provider_views.provider_list, name="provider_list"),
     path("providers/<str:name>/close/", provider_views.provider_close, name="provider_close"),
     path("orders/", list_views.order_list, name="order_list"),
-    path("orders/export.csv", list_views.order_export, name="order_export"),
-    path("orders/bulk/", list_views.order_bulk, name="order_bulk"),
-    path("orders/views/", list_views.view_save, name="view_save"),
-    path("orders/views/<int:view_id>/delete/", list_views.view_delete, name="view_delete"),
+    path("orders/export.csv", list_acts.order_export, name="order_export"),
+    path("orders/bulk/", list_acts.order_bulk, name="order_bulk"),
+    path("orders/views/", saved_views.view_save, name="view_save"),
+    path("orders/views/<int:view_id>/delete/", saved_views.view_delete, name="view_delete"),
+    path("orders/views/<int:view_id>/begin/", saved_views.view_begin, name="view_begin"),
+    path("orders/columns/", saved_views.columns_choose, name="columns_choose"),
     path("orders/new/", views.order_new, name="order_new"),
     path("orders/<str:order_id>/", views.order_detail, name="order_detail"),
     path("orders/<str:order_id>/live/", views.order_live, name="order_live"),

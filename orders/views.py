@@ -49,8 +49,16 @@ def order_detail(request: HttpRequest, order_id: str) -> HttpResponse:
 @require_GET
 @login_required
 def order_live(request: HttpRequest, order_id: str) -> HttpResponse:
-    """orders/_order.html, or 304 while nothing has changed."""
-    return fragment(request, "orders/_order.html", _detail(request, order_id))
+    """orders/_order.html, or 304 while nothing has changed: told from versions, never from whoever looks."""
+    version = selectors.version_of(selectors.orders_visible_to(request.user), storable(order_id))
+    if version is None:
+        raise Http404
+    tag = f'"{hashlib.sha256(repr(version).encode()).hexdigest()[:20]}"'
+    if request.headers.get("If-None-Match") == tag:
+        return HttpResponseNotModified(headers={"ETag": tag})
+    response = render(request, "orders/_order.html", _detail(request, order_id))
+    response["ETag"], response["Cache-Control"] = tag, "private, no-cache"
+    return response
 
 
 @require_http_methods(["GET", "POST"])
@@ -189,6 +197,11 @@ def _defaults(request: HttpRequest) -> dict[str, str]:
     return {**settings.ORDER_DEFAULTS, **{k: v for k, v in known.items() if v}} if settings.DEMO else known
 
 
+def curl_of(address: str) -> str:
+    """How a program asks for it."""
+    return f'curl -H "Authorization: Bearer $API_KEY" {settings.SITE_URL}{address}'
+
+
 def storable(text: str) -> str:
     """PostgreSQL refuses to compare with a text that holds NUL: no stored text has one, so none can be meant."""
     return text.replace("\x00", "\ufffd")
@@ -234,7 +247,7 @@ def _detail(request: HttpRequest, order_id: str) -> dict[str, Any]:
         "retriable": _retriable(view) if can(request.user, Act.RETRY) else [],
         "command": f"python manage.py saga show {order_id}",
         "api_address": api_address,
-        "curl": f'curl -H "Authorization: Bearer $API_KEY" {settings.SITE_URL}{api_address}',
+        "curl": curl_of(api_address),
         "live_address": _with_kind(reverse("order_live", args=[order_id]), kind),
         "history": story(view, kind=kind, with_notes=staff),
         "now": timezone.now(),
@@ -252,30 +265,3 @@ def _retriable(view: OrderView) -> list[tuple[str, str, str]]:
     titles = {(one.name, "action"): one.title for one in view.run.steps}
     titles |= {(one.name, "compensation"): one.undo_title for one in view.run.steps}
     return [(step, direction, titles[step, direction]) for step, direction in retriable(view.run)]
-
-
-def fragment(request: HttpRequest, template: str, context: dict[str, Any]) -> HttpResponse:
-    """A part of a page with a tag of what it is made from; 304 if the reader has just that."""
-    tag = _tag(context)
-    if request.headers.get("If-None-Match") == tag:
-        return HttpResponseNotModified(headers={"ETag": tag})
-    response = render(request, template, context)
-    response["ETag"], response["Cache-Control"] = tag, "private, no-cache"
-    return response
-
-
-def _tag(context: dict[str, Any]) -> str:
-    """Made from the rows' versions, never from whoever looks."""
-    view: OrderView | None = context.get("view")
-    if view is not None:
-        parts: list[Any] = [view.order.updated_at, view.shipment.status if view.shipment is not None else ""]
-        if view.run is not None:
-            parts += [view.run.run.updated_at, view.run.run.fence, owner_of(view.run.run), len(view.run.events)]
-        parts += [operation.updated_at for operation in view.money.operations]
-        parts += [message.status for message in view.messages]
-        parts.append(len(view.notes))
-        parts += [len(step.attempts) + len(step.undo_attempts) for step in (view.run.steps if view.run else [])]
-    else:
-        parts = [(row.order.pk, row.last_change, row.status) for row in context["rows"]]
-        parts.append(context.get("newer", 0))
-    return f'"{hashlib.sha256(repr(parts).encode()).hexdigest()[:20]}"'

@@ -23,6 +23,7 @@ from sagas.exceptions import ActRefused, InvalidOperation
 from sagas.models import BulkOperation, SagaRun
 from sagas.operations import Target
 from sagas.permissions import actor_of, may
+from sagas.plans import SHORTEST_REASON, reason_fault
 from sagas.presentation import ITEM_BADGES
 from sagas.states import BulkState, ItemState
 from sagas.views import acts_of, safe_back, staff_only
@@ -119,12 +120,12 @@ def bulk_new(request: HttpRequest) -> HttpResponse:
     cause = Cause(**{name: given.get(name, "")[:200].replace("\x00", "") for name in Cause._fields})
     items = [item for item in attention.waiting_items(timezone.now(), cause=cause) if item.snoozed_until is None]
     about = f"{len(items)} that wait at “{_title(cause, items)}”" + (f" with {cause.error}" if cause.error else "")
-    fault = ""
+    fault, seen = "", operations.digest_of(item.run.pk for item in items)
     if request.method == "POST":
         reason = request.POST.get("reason", "").replace("\x00", "")
-        if request.POST.get("seen") != str(len(items)):
+        if request.POST.get("seen") != seen:
             fault = "Other runs wait now than when you were asked. Here is what would be done."
-        else:
+        elif not (fault := reason_fault(reason)):
             targets = [Target(run_id=i.run.pk, step=cause.step, direction=cause.direction) for i in items]
             try:
                 operation = operations.begin(
@@ -144,8 +145,9 @@ def bulk_new(request: HttpRequest) -> HttpResponse:
         "more": max(len(items) - SHOWN, 0),
         "amounts": attention.added_up(item.amounts for item in items),
         "fault": fault,
+        "shortest": SHORTEST_REASON,
         "reason": given.get("reason", ""),
-        "fields": [*cause._asdict().items(), ("act", act), ("seen", len(items))],
+        "fields": [*cause._asdict().items(), ("act", act), ("seen", seen)],
     }
     return render(request, "sagas/bulk_new.html", context, status=400 if fault else 200)
 

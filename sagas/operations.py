@@ -6,6 +6,7 @@ is acted on and its item written in one transaction, so that a crash in the midd
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
 from collections.abc import Iterable, Mapping
@@ -74,6 +75,11 @@ def check(*, act: str, count: int, reason: str, per_second: int = 20) -> None:
         raise InvalidOperation("reason", "A reason is needed: it stands in every run's history.")
     if len(reason) > services.LONGEST_REASON or "\0" in reason:
         raise InvalidOperation("reason", f"The reason is text of at most {services.LONGEST_REASON} characters.")
+
+
+def digest_of(run_ids: Iterable[UUID]) -> str:
+    """What tells a selection from another one: others than were shown are not acted on, be they as many."""
+    return hashlib.sha256("".join(sorted(str(run_id) for run_id in run_ids)).encode()).hexdigest()[:20]
 
 
 def stop(*, operation_id: UUID) -> BulkOperation:

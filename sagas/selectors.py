@@ -110,8 +110,8 @@ def run_view(run_id: UUID | str) -> RunView:
     return view
 
 
-def views_for(runs: Iterable[SagaRun]) -> dict[UUID, RunView]:
-    """Many runs in two queries, without their events."""
+def views_for(runs: Iterable[SagaRun], *, with_acts: bool = True) -> dict[UUID, RunView]:
+    """Many runs in two queries, without their events. A list that offers no acts does not ask what may be done."""
     rows = list(runs)
     ids = [run.pk for run in rows]
     records: dict[UUID, list[StepRecord]] = defaultdict(list)
@@ -119,11 +119,15 @@ def views_for(runs: Iterable[SagaRun]) -> dict[UUID, RunView]:
     if ids:
         for record in StepRecord.objects.filter(run__in=ids).order_by("id"):
             records[record.run_id].append(record)
+    # Signals decide what a waiting step does next, and what may be done; of runs that do neither nobody asks them.
+    if ids and (with_acts or any(r.outcome == Outcome.WAITING.value for one in records.values() for r in one)):
         for run_id, name, payload in Signal.objects.filter(run__in=ids).values_list("run_id", "name", "payload"):
             signals[run_id][name] = payload
     now = timezone.now()
     return {
-        run.pk: _view(Held(run=run, saga=_definition(run), records=records[run.pk], signals=signals[run.pk]), now)
+        run.pk: _view(
+            Held(run=run, saga=_definition(run), records=records[run.pk], signals=signals[run.pk]), now, with_acts
+        )
         for run in rows
     }
 
@@ -281,10 +285,10 @@ def _definition(run: SagaRun) -> Saga | None:
         return None
 
 
-def _view(held: Held, now: datetime) -> RunView:
+def _view(held: Held, now: datetime, with_acts: bool) -> RunView:
     run = held.run
     status = RunStatus(run.status)
-    acts = possible_acts(held, now)
+    acts = possible_acts(held, now) if with_acts else Acts()
     steps = [_step_view(held, step, acts, now) for step in held.saga.steps] if held.saga else []
     view = RunView(
         run=run,

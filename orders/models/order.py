@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.conf import settings
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
 from django.db.models.functions import Upper
 
 
@@ -44,7 +44,8 @@ class Order(models.Model):
             models.Index(fields=["-placed_at", "-id"], name="orders_order_newest"),
             models.Index(fields=["user", "-placed_at"], name="orders_order_of_user"),
             models.Index(fields=["customer_ref", "-placed_at"], name="orders_order_of_customer"),
-            models.Index(Upper("email"), name="orders_order_email"),
+            # All orders of an address would be read and sorted for its newest hundred.
+            models.Index(Upper("email"), F("placed_at").desc(), F("id").desc(), name="orders_order_email"),
         ]
 
     def __str__(self) -> str:

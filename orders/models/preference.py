@@ -23,5 +23,12 @@ class Preference(models.Model):
     has_keys = models.BooleanField(default=True)
     """Single keys move through lists. Who speaks to the computer turns them off. Source: WCAG 2.2, 2.1.4."""
 
+    columns = models.JSONField(null=True, blank=True, default=None)
+    """Of the order list, by name; null: those that everybody begins with."""
+    first_view = models.ForeignKey(
+        "orders.SavedView", null=True, blank=True, on_delete=models.SET_NULL, related_name="+", db_index=False
+    )
+    """What the order list begins with; null: with all orders."""
+
     def __str__(self) -> str:
         return f"{self.theme or 'auto'}, {self.zone or 'UTC'}"

@@ -151,6 +151,12 @@ def seconds_fine(seconds: float | None) -> str:
 
 
 @register.filter
+def person(actor: str) -> str:
+    """Somebody as people call them: user:sam is sam; whose name says more is kept whole."""
+    return actor.removeprefix("user:")
+
+
+@register.filter
 def of(values: Mapping[Any, Any], key: Any) -> Any:
     """values[key]."""
     return values.get(key, "")

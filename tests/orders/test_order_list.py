@@ -17,9 +17,10 @@ from django.utils import timezone
 
 from orders.models import Order, OrderNote, SavedView
 from orders.order_filter import COUNTED, OrderFilter
-from orders.services import add_note
-from sagas.models import BulkOperation
+from orders.services import add_note, hand_over, set_tags
+from sagas.models import BulkOperation, SagaRun
 from sagas.operations import work_off
+from sagas.services import assign
 from sagas.testing import run_to_end
 from tests.factories import make_order, make_shop, make_user
 from tests.orders.pages import ended, order_ids, run_of, text_of, told, visitor
@@ -31,6 +32,15 @@ CHEAP: dict[str, Any] = {"items": [{"sku": "ITEM-001", "quantity": 1}], "total_a
 @pytest.fixture(autouse=True)
 def _shop() -> None:
     make_shop()
+
+
+RECALL = "Recalled by the maker."
+
+
+def seen_in(page: Any) -> str:
+    """What a preview was made of."""
+    (seen,) = re.findall(r'name="seen" value="([^"]+)"', page.content.decode())
+    return str(seen)
 
 
 def links(response: Any) -> dict[str, str]:
@@ -49,6 +59,12 @@ class TestFilters:
         old = make_order(order_id="ORD-OLD", **CHEAP)
         Order.objects.filter(pk=old.pk).update(placed_at=timezone.now() - timedelta(days=40))
         add_note(order_id="ORD-BACK", author="user:gina", text="Called.")
+        set_tags(order_id="ORD-DONE", tags=["gift"], author="user:gina")
+        assign(run_id=run_of(Order.objects.get(order_id="ORD-STUCK")).pk, owner="user:gina", actor="user:gina")
+        # In an order that is not the one they were placed in.
+        now = timezone.now()
+        for minutes, number in enumerate(("ORD-OLD", "ORD-STUCK", "ORD-BACK", "ORD-DONE")):
+            SagaRun.objects.filter(business_key=number).update(updated_at=now - timedelta(minutes=minutes))
 
     @pytest.mark.parametrize(
         ("query", "numbers"),
@@ -65,6 +81,17 @@ class TestFilters:
             ("least=99,99&most=99.99", ["ORD-DONE"]),
             ("noted=1", ["ORD-BACK"]),
             ("customer=bob", ["ORD-BACK"]),
+            ("owner=me", ["ORD-STUCK"]),
+            ("owner=user:gina", ["ORD-STUCK"]),
+            ("owner=user:sam", []),
+            ("tag=gift", ["ORD-DONE"]),
+            ("provider=sandbox carrier", ["ORD-STUCK", "ORD-BACK"]),
+            ("provider=nobody", []),
+            ("sort=cheapest", ["ORD-BACK", "ORD-STUCK", "ORD-OLD", "ORD-DONE"]),
+            ("sort=dearest", ["ORD-DONE", "ORD-OLD", "ORD-STUCK", "ORD-BACK"]),
+            ("sort=unchanged", ["ORD-DONE", "ORD-BACK", "ORD-STUCK", "ORD-OLD"]),
+            ("sort=changed", ["ORD-OLD", "ORD-STUCK", "ORD-BACK", "ORD-DONE"]),
+            ("sort=changed&most=30.00&state=undone", ["ORD-BACK"]),
             ("placed_to=2000-01-01", []),
         ],
     )
@@ -129,7 +156,7 @@ class TestFilters:
         for number in range(4):
             make_order(order_id=f"ORD-{number}", **CHEAP)
 
-        assert queries() == few <= 10
+        assert queries() == few <= 8
 
 
 class TestLive:
@@ -158,10 +185,119 @@ class TestLive:
             response = gina.get("/orders/?top=ORD-123", headers={"X-Live": "1", "If-None-Match": tag})
 
         assert (response.status_code, response.content) == (304, b"")
-        assert len(captured) <= 10
+        assert len(captured) <= 3  # session, user with the frame, the rows' versions
+
+    def test_who_looks_after_it_is_seen_at_once(self, gina: Client) -> None:
+        order = ended("needs_attention")
+        first = gina.get("/orders/", headers={"X-Live": "1"})
+
+        assign(run_id=run_of(order).pk, owner="user:gina", actor="user:gina")
+        second = gina.get("/orders/", headers={"X-Live": "1", "If-None-Match": first.headers["ETag"]})
+
+        assert (" nobody as of" in text_of(first), second.status_code) == (True, 200)
+        assert " you as of" in text_of(second)
+
+
+class TestSorting:
+    @pytest.mark.parametrize("sort", ["", "oldest", "changed", "unchanged", "dearest", "cheapest"])
+    def test_pages_lose_and_repeat_none(self, gina: Client, monkeypatch: pytest.MonkeyPatch, sort: str) -> None:
+        monkeypatch.setattr("orders.list_views.PAGE", 2)
+        for number in range(5):
+            make_order(order_id=f"ORD-{number}", **CHEAP)
+
+        seen, address = [], f"/orders/?sort={sort}"
+        while address:
+            page = gina.get(address)
+            seen += order_ids(page)
+            address = links(page).get("More", "")
+
+        assert len(seen) == 5
+        assert sorted(seen) == [f"ORD-{number}" for number in range(5)]
+
+    def test_what_changes_between_two_pages_moves_none_of_the_others(
+        self, gina: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("orders.list_views.PAGE", 2)
+        for number in range(4):
+            make_order(order_id=f"ORD-{number}", **CHEAP)
+            minutes = timedelta(minutes=number)
+            SagaRun.objects.filter(business_key=f"ORD-{number}").update(updated_at=timezone.now() - minutes)
+        first = gina.get("/orders/?sort=changed")
+        SagaRun.objects.filter(business_key="ORD-1").update(updated_at=timezone.now())
+
+        second = gina.get(links(first)["More"])
+
+        assert (order_ids(first), order_ids(second)) == (["ORD-0", "ORD-1"], ["ORD-2", "ORD-3"])
+
+    @pytest.mark.parametrize("query", ["before=ORD-1&at=nonsense", "before=ORD-1", "before=ORD-1&at=2026-01-01"])
+    def test_an_edge_that_is_none_is_no_limit(self, gina: Client, query: str) -> None:
+        make_order(order_id="ORD-1", **CHEAP)
+
+        assert order_ids(gina.get(f"/orders/?sort=changed&{query}")) == ["ORD-1"]
+
+    def test_heads_say_how_it_is_sorted_and_sort_it(self, gina: Client) -> None:
+        make_order(**CHEAP)
+
+        page = gina.get("/orders/?sort=changed&most=50")
+
+        assert '<th scope="col" aria-sort="descending">' in page.content.decode()
+        found = links(page)
+        assert found["Last change ↓"] == "/orders/?most=50&sort=unchanged"
+        assert found["Total"] == "/orders/?most=50&sort=dearest"
+        assert found["Placed"] == "/orders/?most=50"
+
+
+class TestColumns:
+    def test_a_row_says_what_was_ordered_and_what_is_owed(self, gina: Client) -> None:
+        ended("needs_attention")
+        gina.post("/orders/columns/", {"column": ["items", "refund"]})
+
+        words = text_of(gina.get("/orders/")).replace("\xa0", " ")
+
+        assert "State Order Items Refund Needs attention " in words
+        assert "ORD-123 2 × Product ITEM-001, 1 more 99.99 EUR owed" in words
+
+    def test_they_are_kept_for_the_next_login(self) -> None:
+        ada = make_user(username="ada")
+        make_order(user=ada)
+        client = Client()
+        client.force_login(ada)
+        assert "Last change" in text_of(client.get("/orders/"))
+
+        chosen = client.post("/orders/columns/", {"column": ["total", "nonsense", "owner"], "query": "least=5"})
+
+        assert chosen.headers["Location"] == "/orders/?least=5"
+        client.post("/accounts/logout/")
+        client.post("/accounts/login/", {"username": "ada", "password": "ada-password"})
+        page = client.get("/orders/").content.decode()
+        assert re.findall(r'<td data-label="([^"]+)"', page) == ["State", "Order", "Total"]
 
 
 class TestKeptViews:
+    def test_one_of_them_is_what_the_list_begins_with(self, gina: Client) -> None:
+        ended("completed", order_id="ORD-1", **CHEAP)
+        make_order(order_id="ORD-2")
+        gina.post("/orders/views/", {"query": "state=completed", "name": "Done"})
+        view = SavedView.objects.get()
+
+        begun = gina.post(f"/orders/views/{view.pk}/begin/", {"begin": "1"})
+
+        assert told(begun)[-1] == "The list begins with Done from now on."
+        assert order_ids(gina.get("/orders/", follow=True)) == ["ORD-1"]
+        assert links(gina.get("/orders/?state=completed"))["All"] == "/orders/?state="
+        assert order_ids(gina.get("/orders/?state=")) == ["ORD-2", "ORD-1"]
+        gina.post("/accounts/logout/")
+        gina.post("/accounts/login/", {"username": "gina", "password": "gina-password"})
+        assert gina.get("/orders/").headers["Location"] == "/orders/?state=completed"
+        gina.post(f"/orders/views/{view.pk}/delete/")
+        assert order_ids(gina.get("/orders/")) == ["ORD-2", "ORD-1"]
+
+    def test_nobody_begins_with_what_is_not_theirs_to_see(self, gina: Client, sam: Client) -> None:
+        gina.post("/orders/views/", {"query": "least=5", "name": "x"})
+
+        assert sam.post(f"/orders/views/{SavedView.objects.get().pk}/begin/", {"begin": "1"}).status_code == 404
+        assert sam.get("/orders/").status_code == 200
+
     def test_kept_for_oneself_or_for_the_team(self, gina: Client) -> None:
         fields = {"query": "state=undone&customer=bob&sort=oldest", "name": " Bob's  returns "}
 
@@ -216,7 +352,7 @@ class TestExport:
         return list(csv.reader(io.StringIO(b"".join(response.streaming_content).decode())))
 
     def test_what_fits_whole(self, gina: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("orders.list_views.AT_A_TIME", 2)  # so that five orders are three pages
+        monkeypatch.setattr("orders.list_acts.AT_A_TIME", 2)  # so that five orders are three pages
         for number in range(4):
             make_order(order_id=f"ORD-{number}", **CHEAP)
         ended("compensated", order_id="ORD-BACK", customer_ref="=cmd()", **CHEAP)
@@ -227,6 +363,16 @@ class TestExport:
         assert [row[0] for row in rows[1:]] == ["ORD-BACK", "ORD-3", "ORD-2", "ORD-1", "ORD-0"]
         assert rows[1][1:6] == ["compensated", "No delivery to postcode 00000.", "'=cmd()", "30.00", "EUR"]
         assert [row[0] for row in self.rows(gina, "?sort=oldest&most=50")[1:]][:2] == ["ORD-0", "ORD-1"]
+
+    def test_marked_ones(self, sam: Client) -> None:
+        for number in range(3):
+            make_order(order_id=f"ORD-{number}", **CHEAP)
+
+        response: Any = sam.post("/orders/export.csv", {"order": ["ORD-2", "ORD-0", "ORD-9"]})
+
+        rows = list(csv.reader(io.StringIO(b"".join(response.streaming_content).decode())))
+        assert [row[0] for row in rows[1:]] == ["ORD-2", "ORD-0"]
+        assert rows[1][-3:] == ["1 × Product ITEM-001", "", ""]
 
     def test_customers_get_their_own(self) -> None:
         ada = visitor("ada")
@@ -245,7 +391,7 @@ class TestManyAtOnce:
         preview = self.ask(sam, order=["ORD-0", "ORD-2"])
         assert "Cancel 2 orders" in text_of(preview)
         assert not BulkOperation.objects.exists()
-        response = self.ask(sam, order=["ORD-0", "ORD-2"], seen="2", reason="recalled")
+        response = self.ask(sam, order=["ORD-0", "ORD-2"], seen=seen_in(preview), reason=RECALL)
 
         assert response.headers["Location"] == f"/runs/bulk/{BulkOperation.objects.get().pk}/"
         work_off()
@@ -259,7 +405,7 @@ class TestManyAtOnce:
         ended("completed", order_id="ORD-DEAR")
 
         preview = self.ask(sam, all="1", query="most=50", order=["ORD-DEAR"])
-        response = self.ask(sam, all="1", query="most=50", seen="3", reason="recalled")
+        response = self.ask(sam, all="1", query="most=50", seen=seen_in(preview), reason=RECALL)
 
         assert "Cancel 3 orders" in text_of(preview)
         assert response.status_code == 302
@@ -269,7 +415,7 @@ class TestManyAtOnce:
     def test_others_than_were_seen_are_asked_for_again(self, sam: Client) -> None:
         ended("completed", **CHEAP)
 
-        response = self.ask(sam, all="1", seen="7", reason="recalled")
+        response = self.ask(sam, all="1", seen="7", reason=RECALL)
 
         assert (response.status_code, BulkOperation.objects.count()) == (400, 0)
         assert "Other orders fit now than when you were asked." in text_of(response)
@@ -278,7 +424,40 @@ class TestManyAtOnce:
         ended("completed", **CHEAP)
 
         assert told(self.ask(sam)) == ["No run was chosen, or none fits any more."]
-        assert "A reason is needed" in text_of(self.ask(sam, order=["ORD-123"], seen="1", reason=""))
+        seen = seen_in(self.ask(sam, order=["ORD-123"]))
+        refused = self.ask(sam, order=["ORD-123"], seen=seen, reason="Late.")
+        assert "Say why in at least 10 characters" in text_of(refused)
+        assert ">Late.</textarea>" in refused.content.decode()
+        assert not BulkOperation.objects.exists()
+
+    def test_as_many_others_are_not_acted_on(self, sam: Client) -> None:
+        ended("completed", order_id="ORD-1", **CHEAP)
+        preview = self.ask(sam, all="1", query="most=50")
+        Order.objects.filter(order_id="ORD-1").update(total_amount=60)
+        ended("completed", order_id="ORD-2", **CHEAP)
+
+        response = self.ask(sam, all="1", query="most=50", seen=seen_in(preview), reason=RECALL)
+
+        assert (response.status_code, BulkOperation.objects.count()) == (400, 0)
+        assert "Other orders fit now than when you were asked." in text_of(response)
+
+    def test_a_dry_run_says_what_would_come_of_each(self, sam: Client) -> None:
+        ended("completed", order_id="ORD-1", **CHEAP)
+        hand_over(order_id=ended("completed", order_id="ORD-2", **CHEAP).order_id, actor="user:sam")
+        ended("needs_attention", order_id="ORD-3", **CHEAP)
+        numbers = ["ORD-1", "ORD-2", "ORD-3"]
+
+        cancel, retry, assign = (
+            text_of(self.ask(sam, act=act, order=numbers)).replace("\xa0", " ") for act in ("cancel", "retry", "assign")
+        )
+
+        assert "A dry run: 1 would be done, 2 left as they are" in cancel
+        assert "ORD-1 undone, 30.00 EUR back" in cancel
+        assert "ORD-2 stays: the parcel was handed over to the carrier; take the goods back as a return" in cancel
+        assert "ORD-3 tried again" in retry
+        assert "ORD-1 stays: nothing of it has failed or waits for another try" in retry
+        assert "ORD-3 you look after it" in assign
+        assert "ORD-1 stays: it does not wait for a person" in assign
         assert not BulkOperation.objects.exists()
 
     def test_agents_and_customers_do_not(self, gina: Client) -> None:

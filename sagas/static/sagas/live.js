@@ -41,13 +41,42 @@
     return true;
   }
 
+  document.addEventListener("keydown", (event) => { if (event.key === "Escape") document.body.classList.add("quiet-tips"); });
+  document.addEventListener("focusin", () => document.body.classList.remove("quiet-tips"));
+
+  // What is shown stays, and says that it is old, why, and what to do about it.
+  const SLOWLY = 30000;
+  function stale(part, look, why, request) {
+    let told = part.previousElementSibling?.matches(".stale") ? part.previousElementSibling : null;
+    if (!told) {
+      told = document.createElement("div");
+      told.className = "stale";
+      told.setAttribute("role", "alert");
+      const words = document.createElement("span");
+      const again = document.createElement("button");
+      again.type = "button";
+      again.className = "btn tiny";
+      again.textContent = "Look now";
+      again.addEventListener("click", look);
+      told.append(words, again);
+      part.before(told);
+      told.dataset.since = new Date().toLocaleTimeString();
+    }
+    const words = `${why}${request ? `, request ${request}` : ""}. This is as of ${told.dataset.since}; the next look is in ${SLOWLY / 1000} s.`;
+    if (told.firstChild.textContent !== words) told.firstChild.textContent = words;
+  }
+  function fresh(part) { if (part.previousElementSibling?.matches(".stale")) part.previousElementSibling.remove(); }
+
   function watch(part) {
     const every = Number(part.dataset.every || 2000);
     let tag = part.dataset.tag || "";
     let wait = every;
     const toggle = document.querySelector("[data-live-switch]");
+    let timer = 0;
     async function look() {
+      clearTimeout(timer);
       if (!document.hidden && !(toggle && !toggle.checked)) {
+        part.setAttribute("aria-busy", "true");
         try {
           const answer = await fetch(part.dataset.live, {
             headers: { ...(tag ? { "If-None-Match": tag } : {}), "X-Live": "1" },
@@ -61,18 +90,36 @@
             const title = part.querySelector("[data-title]")?.dataset.title;
             if (title) document.title = title;
           }
-          wait = answer.ok || answer.status === 304 ? every : 30000;
+          const isWell = answer.ok || answer.status === 304;
+          wait = isWell ? every : SLOWLY;
+          if (isWell) fresh(part); else stale(part, look, `The site answered ${answer.status}`, answer.headers.get("X-Request-Id"));
           if (part.querySelector("[data-ended]")) return;
         } catch {
-          wait = 30000;
+          wait = SLOWLY;
+          stale(part, look, "The site could not be reached");
+        } finally {
+          part.removeAttribute("aria-busy");
         }
       }
-      setTimeout(look, wait);
+      timer = setTimeout(look, wait);
     }
-    if (!part.querySelector("[data-ended]")) setTimeout(look, wait);
+    if (!part.querySelector("[data-ended]")) timer = setTimeout(look, wait);
   }
 
+  // The server's words: "12 s", "4 min", "2 h 10 min", "3 days".
+  function ago(seconds) {
+    const [whole, minutes, hours, days] = [1, 60, 3600, 86400].map((unit) => Math.floor(seconds / unit));
+    if (whole < 60) return `${whole} s`;
+    if (minutes < 60) return `${minutes} min`;
+    if (hours < 24) return minutes % 60 ? `${hours} h ${minutes % 60} min` : `${hours} h`;
+    return days > 1 ? `${days} days` : "1 day";
+  }
   function count() {
+    for (const at of document.querySelectorAll("time[title]")) {
+      const past = (Date.now() - new Date(at.dateTime)) / 1000;
+      const words = past >= 0 ? `${ago(past)} ago` : `in ${ago(-past)}`;
+      if (at.textContent !== words) at.textContent = words;
+    }
     for (const at of document.querySelectorAll("time[data-countdown]")) {
       const left = Math.ceil((new Date(at.dateTime) - Date.now()) / 1000);
       at.textContent = left > 0 ? `in ${left} s` : "now";
@@ -122,6 +169,55 @@
     total();
   }
 
+  // How many are marked, and all on this page at once.
+  function marks(form) {
+    const boxes = () => [...form.querySelectorAll("input[name=order]")];
+    const told = form.querySelector("[data-marked]");
+    const tell = () => {
+      const number = boxes().filter((box) => box.checked).length;
+      if (told) told.textContent = number ? `${number} marked` : "";
+      const all = form.querySelector("[data-mark-all]");
+      if (all) { all.hidden = false; all.checked = number > 0 && number === boxes().length; all.indeterminate = number > 0 && !all.checked; }
+    };
+    form.addEventListener("change", (event) => {
+      if (event.target.matches("[data-mark-all]")) for (const box of boxes()) box.checked = event.target.checked;
+      tell();
+    });
+    new MutationObserver(tell).observe(form.querySelector("[data-live]"), { childList: true });
+    tell();
+  }
+  for (const form of document.querySelectorAll("form[data-marks]")) marks(form);
+
+  // Before a login is over, while there is still something to save.
+  const WARN = 300;
+  function session() {
+    const end = Number(document.body.dataset.sessionEnds || 0);
+    const told = document.getElementById("session-end");
+    if (!end || !told) return;
+    const left = Math.round((end * 1000 - Date.now()) / 1000);
+    if (left <= WARN && told.hidden) told.hidden = false;
+    const words = left > 0 ? `You will be logged out in ${ago(left)}.` : "You have been logged out. What you typed is still here: log in in another tab, then send it.";
+    const text = told.querySelector("span");
+    if (!told.hidden && (left <= 0 || left % 60 === 0 || !text.textContent)) text.textContent = words;
+  }
+  // Without leaving the page: somebody may be in the middle of a form.
+  document.getElementById("session-end")?.addEventListener("submit", async (event) => {
+    const form = event.currentTarget;
+    event.preventDefault();
+    try {
+      const answer = await fetch(form.action, { method: "POST", body: new FormData(form), headers: { "X-Live": "1" } });
+      if (answer.redirected || !answer.ok) throw new Error(String(answer.status));
+      document.body.dataset.sessionEnds = (await answer.json()).ends;
+      form.hidden = true;
+      announce("You stay logged in.");
+    } catch {
+      form.querySelector("span").textContent = "That did not work. Log in in another tab; what you typed stays here.";
+    }
+    form.querySelector("button").disabled = false;
+  });
+  setInterval(session, 1000);
+  session();
+
   // Single keys, for whoever wants them; never while somebody writes, nor with Ctrl, Alt or Meta.
   function onKey(event) {
     if (event.ctrlKey || event.altKey || event.metaKey) return;
@@ -155,7 +251,8 @@
   for (const part of document.querySelectorAll("[data-live]")) watch(part);
   for (const form of document.querySelectorAll("form[data-lines]")) lines(form);
   for (const form of document.querySelectorAll("form[method=post]")) {
-    form.addEventListener("submit", () => {
+    form.addEventListener("submit", (event) => {
+      if (event.submitter?.matches("[data-again]") || form.id === "session-end") return; // a file: the page stays, and its buttons with it
       // After the form's data has been read, so that the pressed button is part of it.
       setTimeout(() => { for (const b of form.querySelectorAll("button")) b.disabled = true; }, 0);
     });

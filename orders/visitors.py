@@ -1,0 +1,51 @@
+"""Who looks at the pages: the user, their roles and what every page's frame tells them, in one look at the database."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any, cast
+
+from django.contrib.auth.backends import ModelBackend
+from django.contrib.auth.models import Group
+from django.db.models import BooleanField, Case, Count, Exists, IntegerField, OuterRef, Q, Subquery, Value, When
+from django.db.models.functions import Coalesce
+from django.utils import timezone
+
+from orders.models import User
+from orders.roles import GROUPS
+from sagas.selectors import overdue, runs_needing_attention
+
+UNTAKEN_AFTER = timedelta(seconds=30)
+"""Work that has been due for so long is told on every page."""
+
+
+class VisitorBackend(ModelBackend):
+    """Passwords as everywhere; the user of a session comes with what pages ask of them again and again."""
+
+    def get_user(self, user_id: Any) -> User | None:
+        user: Any = _with_frame().filter(pk=user_id).first()
+        if user is None or not self.user_can_authenticate(user):
+            return None
+        user._order_roles = frozenset(name for name in GROUPS if getattr(user, f"in_{name}"))
+        return cast(User, user)
+
+
+def _with_frame() -> Any:
+    in_group = {f"in_{name}": _is_in(name) for name in GROUPS}
+    users = User.objects.annotate(**in_group)
+    is_staff = Q(is_superuser=True)
+    for name in in_group:
+        is_staff |= Q(**{name: True})
+    waiting = runs_needing_attention().order_by().values("status").annotate(count=Count("pk")).values("count")
+    untaken = Exists(overdue(now=timezone.now(), longer_than=UNTAKEN_AFTER))
+    return users.annotate(
+        attention_count=Case(
+            When(is_staff, then=Coalesce(Subquery(waiting), 0)), default=Value(0), output_field=IntegerField()
+        ),
+        nobody_works=Case(When(is_staff, then=untaken), default=Value(False), output_field=BooleanField()),
+    )
+
+
+def _is_in(name: str) -> Exists:
+    """Without joining the groups in: one row for each of them would come back."""
+    return Exists(Group.objects.filter(name=name, user=OuterRef("pk")))
