@@ -24,7 +24,7 @@ reset:  ## wipe the demo's data: database, mail, the generated secret
 test: $(VENV)/test.stamp  ## run every check and every test there is
 	@$(PY) scripts/check
 
-npm: var/npm/stamp  ## fetch what the TypeScript test needs; without it that test is left out, except in CI
+npm: var/npm/stamp  ## fetch what tests need from npm (TypeScript, Prism); without it those are left out, except in CI
 
 SEEDS ?= 100000
 FROM ?= 10000

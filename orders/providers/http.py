@@ -188,7 +188,11 @@ def fetch_token(
     answer = http.ask("token", "POST", path, form=form, headers=headers, reads=True)
     if not answer.is_good or "access_token" not in answer.said:
         raise http.away("token", f"It gave no access token ({answer.status}).", "credentials")
-    return str(answer.said["access_token"]), float(answer.said.get("expires_in", 600))
+    try:
+        seconds = float(answer.said["expires_in"])
+    except (KeyError, TypeError, ValueError):
+        seconds = 600.0  # it does not say for how long: nothing was asked for yet, and a 401 has it renewed
+    return str(answer.said["access_token"]), seconds
 
 
 def number_of(said: Any, name: str) -> str:

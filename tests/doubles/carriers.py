@@ -135,7 +135,7 @@ class DhlExpressDouble(CarrierDouble):
             return Reply(status=401, said={"status": "401", "title": "Unauthorized", "detail": "Invalid credentials."})
         if call.path.endswith("/shipments"):
             details = call.json["customerDetails"]["receiverDetails"]["postalAddress"]
-            if details["countryCode"] == REFUSED_COUNTRY:
+            if details["postalCode"] == "00000":
                 words = "1001: The requested product(s) not available based on your search criteria."
                 return Reply(status=422, said={"status": "422", "title": "Unprocessable", "detail": words})
             number = self.booked(f"93{len(self.parcels) + 1:08}", call.json["customerReferences"][0]["value"])

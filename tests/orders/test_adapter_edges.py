@@ -418,6 +418,18 @@ def test_a_void_that_ups_did_not_carry_out_is_none(outside: Outside) -> None:
     assert failing(cancel, Declined).code == "not_cancelled"
 
 
+def test_nothing_is_said_to_customs_that_is_not_so(outside: Outside) -> None:
+    double = outside(shipping="dhl-express")["dhl-express"]
+    to_zurich = Address(name="Ada Pereira", line1="Seestrasse 1", city="Zürich", postcode="8002", country="CH")
+
+    error = failing(
+        lambda: get_shipping().create_shipment(reference=REFERENCE, address=to_zurich, lines=LINES, key="ship"),
+        Declined,
+    )
+
+    assert (error.code, double.calls) == ("address_not_served", [])
+
+
 def test_dhl_may_say_no_within_a_207(outside: Outside) -> None:
     double = outside(shipping="dhl-parcel-de")["dhl-parcel-de"]
     book()

@@ -24,6 +24,7 @@ RESERVATIONS = "/fscmRestApi/resources/11.13.18.05/inventoryReservations"
 DEMAND = "User Defined"
 PAGE = 500
 """Rows an answer has at the most."""
+MOST_ROWS = 20_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +105,8 @@ class OracleInventory(InventoryByReference):
             if not answer.is_good:
                 raise self._http.away("find_reservation", self._no("find_reservation", answer, "").message)
             rows += answer.said["items"]
+            if len(rows) > MOST_ROWS:
+                raise self._http.away("find_reservation", "Oracle's list does not come to its end.")
             more = bool(answer.said.get("hasMore")) and bool(answer.said["items"])
         return {
             str(row["ItemNumber"]): (str(row["ReservationId"]), int(Decimal(str(row["ReservationQuantity"]))))

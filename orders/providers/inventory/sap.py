@@ -26,6 +26,7 @@ PROVIDER = "sap"
 RESERVATION = "/sap/opu/odata/sap/API_RESERVATION_DOCUMENT_SRV"
 STOCK = "/sap/opu/odata/sap/API_MATERIAL_STOCK_SRV"
 UNRESTRICTED = "01"
+MOST_ROWS = 100_000
 SHORTAGE = frozenset({"M7/021", "M7/022", "M7/055"})
 """Messages of a deficit, where the availability check is on; not tried with a system."""
 
@@ -153,6 +154,8 @@ class SapInventory(InventoryByReference):
                 raise self._http.away(operation, self._no(operation, answer).message)
             page = answer.said["d"]
             rows += page["results"]
+            if len(rows) > MOST_ROWS:
+                raise self._http.away(operation, "SAP's list does not come to its end.")
             # SAP may give less than all at once, and says so. Half of what is reserved would sell the other half twice.
             if most or not page.get("__next") or not page["results"]:
                 return rows

@@ -13,6 +13,7 @@ from decimal import Decimal
 from typing import Any, TypeVar
 
 import stripe
+from django.conf import settings
 
 from orders.models import OutsideEffect
 from orders.providers import effects
@@ -212,12 +213,15 @@ class StripeGateway:
         if intent.status == "requires_confirmation":
             if effects.is_barred(effect):
                 raise _gone(operation, intent.id)
-            where = self._options.return_url or return_address(PROVIDER)
+            where = self._options.return_url or (return_address(PROVIDER) if settings.HTTPS else "")
+            confirm: dict[str, Any] = {"return_url": where} if where else {}
             intent = self._retried(
                 operation,
                 effect,
                 lambda key: self._client.payment_intents.confirm(
-                    intent.id, {"return_url": where}, {"idempotency_key": key}
+                    intent.id,
+                    confirm,  # type: ignore[arg-type]
+                    {"idempotency_key": key},
                 ),
                 part="confirm",
             )

@@ -30,6 +30,8 @@ ALPHA3 = {
     "RO": "ROU", "SE": "SWE", "SI": "SVN", "SK": "SVK", "US": "USA",
 }  # fmt: skip
 """Parcel DE wants three letters. Source: ISO 3166-1; where it says nothing, the address is not served."""
+ONE_CUSTOMS_AREA = frozenset(ALPHA3) - {"CH", "GB", "LI", "NO", "US"}
+"""The EU's; every other country is one by itself."""
 ABOUT_THE_RECEIVER = ("1001:", "996:", "3005:", "receiver", "destination")
 """What DHL Express says when it is the destination that it cannot serve; not tried with an account."""
 
@@ -72,7 +74,15 @@ class DhlExpressCarrier(CarrierByReference):
         )
 
     def book(self, reference: str, address: Address, lines: Sequence[Line], key: str) -> Booked:
-        """One package."""
+        """One package. Raises Declined where customs would want to know what is in it: that a parcel holds nothing to
+        declare is said only where it is so."""
+        if (
+            self._shipper.country != address.country
+            and not {self._shipper.country, address.country} <= ONE_CUSTOMS_AREA
+        ):
+            raise self._http.declined(
+                "create_shipment", f"There is no customs declaration for {address.country}.", "address_not_served"
+            )
         when = timezone.localtime() + timedelta(minutes=30)
         party = self._shipper.address
         answer = self._http.ask(
