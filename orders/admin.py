@@ -406,6 +406,12 @@ class OrderTagAdmin(ReadOnlyAdmin):
     search_help_text = "A tag or an order's number, as a whole."
 
 
+@admin.register(models.RetiredUse)
+class RetiredUseAdmin(ReadOnlyAdmin):
+    list_display = ("operation", "caller", "count", "last_at")
+    ordering = ("-last_at",)
+
+
 @admin.register(models.OutsideEffect)
 class OutsideEffectAdmin(ReadOnlyAdmin):
     list_display = ("created_at", "provider", "kind", "remote_id", "is_barred", "asked_at")

@@ -126,12 +126,6 @@ class OrderCollectionApi(ApiView):
             OpenApiParameter("Location", str, OpenApiParameter.HEADER, response=[202], description="The order."),
             OpenApiParameter("ETag", str, OpenApiParameter.HEADER, response=[202]),
             OpenApiParameter(
-                "RateLimit", str, OpenApiParameter.HEADER, response=[202], description="How many more, and until when."
-            ),
-            OpenApiParameter(
-                "RateLimit-Policy", str, OpenApiParameter.HEADER, response=[202], description="How many, in how long."
-            ),
-            OpenApiParameter(
                 "Preference-Applied", str, OpenApiParameter.HEADER, response=[202], description="We did wait."
             ),
         ],

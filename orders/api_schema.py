@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from http import HTTPStatus
 from typing import Any
 
 from django.http import Http404
+from django.urls import get_resolver
 from drf_spectacular.renderers import (
     OpenApiJsonRenderer,
     OpenApiJsonRenderer2,
@@ -20,6 +22,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from orders.api_problems import PROBLEMS
+from orders.api_retiring import RETIRING
 from sagas.api_view import ApiView
 
 Data = dict[str, Any]
@@ -70,29 +73,56 @@ PROBLEM_SCHEMA: Data = {
     ],
 }  # fmt: skip
 
-REQUEST_ID: Data = {
-    "description": "Your own `X-Request-Id` if it was well-formed, else one of ours.",
-    "schema": {"type": "string"},
+COMMON_HEADERS: Data = {
+    "X-Request-Id": {
+        "description": "Your own `X-Request-Id` if it was well-formed, else one of ours.",
+        "schema": {"type": "string"},
+    },
+    "RateLimit": {
+        "description": "How many more, `r`, and in how many seconds the count begins anew, `t`.",
+        "schema": {"type": "string", "examples": ['"request";r=2999;t=10']},
+    },
+    "RateLimit-Policy": {
+        "description": "How many, `q`, in how many seconds, `w`.",
+        "schema": {"type": "string", "examples": ['"request";q=3000;w=10']},
+    },
 }
 
 
 def complete(result: Data, **_: Any) -> Data:
     """Add to every operation what every operation has: the problems it can answer with, and common headers."""
     result.setdefault("components", {}).setdefault("schemas", {})["Problem"] = PROBLEM_SCHEMA
-    for methods in result["paths"].values():
-        for operation in methods.values():
+    for path, methods in result["paths"].items():
+        for method, operation in methods.items():
+            _mark_retiring(operation, path, method)
             for status in _problem_statuses(operation):
                 operation["responses"].setdefault(str(int(status)), _problem_response(status))
             for response in operation["responses"].values():
-                response.setdefault("headers", {})["X-Request-Id"] = REQUEST_ID
+                response.setdefault("headers", {}).update(COMMON_HEADERS)
             operation["responses"] = dict(sorted(operation["responses"].items()))
     return result
+
+
+def _mark_retiring(operation: Data, path: str, method: str) -> None:
+    """Say of an operation that it goes, until when it stays, and what to use."""
+    for (name, verb), gone in RETIRING.items():
+        if verb.lower() == method and path == _path_of(name):
+            operation["deprecated"] = True
+            words = f"Goes on {gone.ends:%Y-%m-%d}. {gone.instead}"
+            operation["description"] = f"{operation.get('description', '')} {words}".strip()
+
+
+def _path_of(name: str) -> str:
+    """The route of that name, with its places as the document writes them."""
+    (route, _), *_ = get_resolver().reverse_dict.getlist(name)[0][0]
+    return "/" + re.sub(r"%\((\w+)\)s", r"{\1}", route)
 
 
 def _problem_statuses(operation: Data) -> set[HTTPStatus]:
     found = {
         HTTPStatus.METHOD_NOT_ALLOWED,
         HTTPStatus.NOT_ACCEPTABLE,
+        HTTPStatus.TOO_MANY_REQUESTS,
         HTTPStatus.INTERNAL_SERVER_ERROR,
         HTTPStatus.SERVICE_UNAVAILABLE,
     }
@@ -115,8 +145,6 @@ def _problem_statuses(operation: Data) -> set[HTTPStatus]:
         found.add(HTTPStatus.UNPROCESSABLE_ENTITY)
     if "If-Match" in names:
         found |= {HTTPStatus.PRECONDITION_FAILED, HTTPStatus.PRECONDITION_REQUIRED}
-    if operation["operationId"] == "place_order":
-        found.add(HTTPStatus.TOO_MANY_REQUESTS)
     return found
 
 

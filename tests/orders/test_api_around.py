@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import uuid
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from django.test import Client
 
+from config.env import Rate
 from orders.api_problems import PROBLEMS
-from orders.models import ApiKey, Order, OrderNote, OrderTag, Scope
+from orders.api_retiring import RETIRING, Retirement
+from orders.models import ApiKey, Order, OrderNote, OrderTag, RetiredUse, Scope
 from sagas.models import BulkOperation, SagaRun
 from sagas.operations import work_off
 from sagas.testing import run_to_end
@@ -230,11 +234,78 @@ class TestLimits:
 
         third = ada.post(ORDERS, order_body())
 
-        assert first.headers["RateLimit-Policy"] == second.headers["RateLimit-Policy"] == '"order";q=2;w=60'
+        policy = '"order";q=2;w=60, "request";q=3000;w=10'
+        assert first.headers["RateLimit-Policy"] == second.headers["RateLimit-Policy"] == policy
         assert first.headers["RateLimit"].startswith('"order";r=1;t=')
         assert second.headers["RateLimit"].startswith('"order";r=0;t=')
         problem(third, 429, "rate-limited")
-        assert third.headers["RateLimit"] == f'"order";r=0;t={third.headers["Retry-After"]}'
+        left, _, _ = third.headers["RateLimit"].partition(", ")
+        assert left == f'"order";r=0;t={third.headers["Retry-After"]}'
+
+    def test_every_answer_tells_how_often_one_may_ask(self, ada: Caller, settings: Any) -> None:
+        settings.API_RATE = Rate(most=3, seconds=86_400)
+        stranger = Caller("osk_nobody")
+
+        answers = [
+            ada.get("/api/v1/me"),
+            ada.get(f"{ORDERS}/ORD-404"),
+            ada.get("/api/v1/nowhere"),
+            ada.get("/api/v1/me"),
+            ada.get(f"{ORDERS}/ORD-404/stream"),
+            stranger.get("/api/v1/me"),
+        ]
+
+        assert [answer.status_code for answer in answers] == [200, 404, 404, 429, 429, 401]
+        assert {answer.headers["RateLimit-Policy"] for answer in answers} == {'"request";q=3;w=86400'}
+        assert [answer.headers["RateLimit"].split(";")[1] for answer in answers] == [
+            "r=2", "r=1", "r=0", "r=0", "r=0", "r=2",
+        ]  # fmt: skip
+        body = problem(answers[3], 429, "rate-limited")
+        assert body["retryable"]
+        assert answers[3].headers["RateLimit"] == f'"request";r=0;t={answers[3].headers["Retry-After"]}'
+        assert "RateLimit" not in Client().get("/livez").headers
+
+    def test_no_limit_is_not_told_of(self, ada: Caller, settings: Any) -> None:
+        settings.API_RATE = Rate(most=0, seconds=1)
+
+        assert "RateLimit" not in ada.get("/api/v1/me").headers
+
+
+class TestRetiring:
+    @pytest.fixture(autouse=True)
+    def announced(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        since = datetime(2026, 1, 1, tzinfo=UTC)
+        gone = Retirement(since=since, ends=since + timedelta(days=365), instead="Use /me-too.")
+        monkeypatch.setitem(RETIRING, ("api-me", "GET"), gone)
+
+    def test_what_is_about_to_go_says_so_and_who_still_uses_it_is_known(self, ada: Caller) -> None:
+        answers = [ada.get("/api/v1/me") for _ in range(2)]
+        other = ada.get(ORDERS)
+
+        for answer in answers:
+            assert (answer.headers["Deprecation"], answer.headers["Sunset"]) == (
+                "@1767225600",
+                "Fri, 01 Jan 2027 00:00:00 GMT",
+            )
+            link = '<http://testserver/api/v1/docs#retiring>; rel="deprecation"; type="text/html"'
+            assert answer.headers["Link"] == link
+        assert not {"Deprecation", "Sunset", "Link"} & set(other.headers)
+        assert list(RetiredUse.objects.values_list("operation", "caller", "count")) == [
+            ("GET api-me", "key:ada's key", 2)
+        ]
+
+    def test_the_document_says_so_too(self) -> None:
+        paths = Client().get("/api/v1/schema").json()["paths"]
+
+        assert paths["/api/v1/me"]["get"]["deprecated"] is True
+        assert "Use /me-too." in paths["/api/v1/me"]["get"]["description"]
+        assert "deprecated" not in paths["/api/v1/orders"]["get"]
+
+    def test_nobody_is_hurried(self) -> None:
+        since = datetime(2026, 1, 1, tzinfo=UTC)
+
+        with pytest.raises(ValueError, match="180 days"):
+            Retirement(since=since, ends=since + timedelta(days=179), instead="")
 
 
 class TestNotes:
