@@ -10,6 +10,7 @@ from django.views.generic import RedirectView, TemplateView
 from config.health import livez, readyz
 from orders.api_schema import NowhereApi
 from orders.login import LimitedLogin
+from orders.metrics import metrics
 from orders.preferences import preferences, stay
 from sagas.views import health, overview
 
@@ -20,6 +21,7 @@ handler500 = "orders.api_errors.server_error"
 urlpatterns = [
     path("livez", livez, name="livez"),
     path("readyz", readyz, name="readyz"),
+    path("metrics", metrics, name="metrics"),
     # One way in, so that there is one place where tries are counted.
     path("admin/login/", RedirectView.as_view(pattern_name="login", query_string=True)),
     path("admin/", admin.site.urls),

@@ -279,6 +279,22 @@ class BulkItem(models.Model):
         return f"{self.run_id}: {self.state}"
 
 
+class Tally(models.Model):
+    """A number that only grows, or a place up to which something was counted: what metrics are told from."""
+
+    name = models.CharField(max_length=100)
+    labels = models.CharField(max_length=300, blank=True, default="")
+    """As Prometheus writes them: step="reserve",outcome="succeeded"."""
+    value = models.FloatField(default=0)
+
+    class Meta:
+        verbose_name_plural = "tallies"
+        constraints = [models.UniqueConstraint(fields=["name", "labels"], name="sagas_tally_once")]
+
+    def __str__(self) -> str:
+        return f"{self.name}{{{self.labels}}} {self.value:g}"
+
+
 class Barrier(models.Model):
     """An effect in our own database, once: the row commits with it. The key holds run, step and direction."""
 

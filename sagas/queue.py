@@ -18,7 +18,7 @@ from django_q.conf import Conf
 from django_q.models import OrmQ, Schedule
 from django_q.tasks import async_task
 
-from sagas import chores, journal
+from sagas import chores, journal, tallies
 from sagas.driver import Driver, Limits
 from sagas.models import BulkOperation, StepRecord
 from sagas.states import BulkState
@@ -95,6 +95,7 @@ def sweep() -> int:
     for what in chores.waiting():
         if not bell_is_ringing(what):
             _ring_safely(what)
+    tallies.note_sweep()
     return waiting
 
 

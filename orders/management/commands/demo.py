@@ -108,6 +108,8 @@ class Command(BaseCommand):
             ("Logins", ", ".join(logins)),
             ("API docs", f"{settings.SITE_URL}{reverse('docs')}"),
             ("API key", seeded.api_key),
+            ("Health", f"{settings.SITE_URL}{reverse('health')}"),
+            ("Metrics", f"{settings.SITE_URL}{reverse('metrics')}"),
             ("Logs", str(children.folder)),
         ]
         for name, value in facts:

@@ -1,0 +1,60 @@
+"""What the shop adds to the engine's metrics, and the page that tells them all: /metrics."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Iterator
+
+from django.conf import settings
+from django.db.models import Count, F, Min, Sum
+from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_safe
+
+from orders.models import Payment, ProviderHealth, StockItem, WebhookDelivery
+from orders.provider_status import provider_statuses
+from orders.roles import is_agent
+from sagas.metrics import Sample, as_text, engine_samples, gauge
+from sagas.selectors import SagaRun
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+UNSETTLED = ("needs_attention", "abandoned")
+
+
+@never_cache
+@require_safe
+def metrics(request: HttpRequest) -> HttpResponse:
+    """For a scraper with METRICS_TOKEN as its bearer token, and for staff. Others are told that there is nothing."""
+    if not (_is_scraper(request) or is_agent(request.user)):
+        return HttpResponse("There is nothing here for you.\n", status=404, content_type="text/plain")
+    return HttpResponse(as_text([*engine_samples(), *shop_samples()]), content_type=CONTENT_TYPE)
+
+
+def shop_samples() -> Iterator[Sample]:
+    """Money that waits for a person, webhooks, stock and providers."""
+    unsettled = SagaRun.objects.filter(status__in=UNSETTLED).values("pk")
+    held = Payment.objects.filter(order__run_id__in=unsettled, charged__gt=F("refunded")).order_by()
+    for currency, amount in held.values_list("currency").annotate(amount=Sum(F("charged") - F("refunded"))):
+        words = "Charged for orders that need a person or were given up, and not given back."
+        yield gauge("unreconciled_amount", float(amount), words, {"currency": currency})
+    pending = WebhookDelivery.objects.filter(next_at__isnull=False)
+    waits = pending.aggregate(count=Count("id"), oldest=Min("event__created_at"))
+    age = (timezone.now() - waits["oldest"]).total_seconds() if waits["oldest"] else 0
+    yield gauge("webhook_backlog", waits["count"], "Deliveries that are still to be made.")
+    yield gauge("webhook_oldest_age_seconds", age, "Age of the event that has waited longest to be delivered.")
+    units = StockItem.objects.aggregate(on_hand=Sum("on_hand"), reserved=Sum("allocated"))
+    for kind, count in units.items():
+        yield gauge("stock_units", count or 0, "Pieces of all products together.", {"kind": kind})
+    open_now = set(ProviderHealth.objects.filter(opened_at__isnull=False).values_list("name", flat=True))
+    for name in dict.fromkeys(status.name for status in provider_statuses()):
+        words = "1: it is not called at present, because it failed too often."
+        yield gauge("provider_circuit_open", name in open_now, words, {"provider": name})
+    version = {"version": settings.SPECTACULAR_SETTINGS["VERSION"]}
+    yield gauge("build_info", 1, "The API's version.", version)
+
+
+def _is_scraper(request: HttpRequest) -> bool:
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    wanted = settings.METRICS_TOKEN
+    return bool(wanted) and scheme.lower() == "bearer" and hmac.compare_digest(token.encode(), wanted.encode())

@@ -1,0 +1,170 @@
+"""What attempts and events add up to, kept in rows: every process tells the same numbers, and none is lost with one.
+
+    attempts, events ── read on from where the last reader stopped ──▶ Tally rows ──▶ the metrics page
+
+Whoever asks for the metrics reads on. An attempt is counted once, after it has ended; so an attempt under way holds up
+those that began after it, for a while.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime, timedelta
+
+from django.db import connection, transaction
+from django.utils import timezone
+
+from sagas.models import RunEvent, StepRecord, Tally
+from sagas.states import Direction, Outcome, RunStatus
+
+Sums = Counter[tuple[str, str]]
+"""By (name, labels)."""
+
+PLACE = "_place"
+SWEPT = "recovery_sweep_last_success_timestamp_seconds"
+SWEPT_NOTED_EVERY = 10.0
+AT_A_TIME = 5000
+SECONDS = 0.5
+"""That one reader goes on at most."""
+SETTLED = timedelta(seconds=5)
+"""Rows this young may still be followed by one with a lower id, whose transaction takes longer."""
+FORGOTTEN = timedelta(hours=1)
+"""An attempt open for longer is not waited for: its worker died, and what became of it is the next attempt's story."""
+MOST_CODES = 100
+OTHER = "other"
+
+ATTEMPT_BOUNDS = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+RUN_BOUNDS = (0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0, 86_400.0)
+FINISHED = frozenset(
+    status.value
+    for status in (RunStatus.COMPLETED, RunStatus.COMPENSATED, RunStatus.ABANDONED, RunStatus.NEEDS_ATTENTION)
+)
+WAYS = {Direction.ACTION.value: "do", Direction.COMPENSATION.value: "undo"}
+
+
+def count_up() -> None:
+    """Read on, for as long as there is something and SECONDS are not over."""
+    until = time.monotonic() + SECONDS
+    for what, read in (("attempts", _attempts), ("events", _events)):
+        while time.monotonic() < until and _read_on(what, read):
+            pass
+
+
+def tallies() -> list[tuple[str, str, float]]:
+    """(name, labels, value) of all, in the order in which they are told."""
+    rows = Tally.objects.exclude(name=PLACE).order_by("name", "id")
+    return list(rows.values_list("name", "labels", "value"))
+
+
+def note_sweep() -> None:
+    """That a sweep has just gone well, to ten seconds."""
+    now = time.time()
+    row, _ = Tally.objects.get_or_create(name=SWEPT, labels="")
+    if now - row.value > SWEPT_NOTED_EVERY:
+        Tally.objects.filter(pk=row.pk).update(value=now)
+
+
+def labelled(**labels: str) -> str:
+    """Labels as Prometheus writes them."""
+    return ",".join(f'{name}="{_escaped(text)}"' for name, text in labels.items())
+
+
+def _read_on(what: str, read: Callable[[int, datetime], tuple[int, Sums]]) -> bool:
+    """Count the next rows; whether there may be more. Only one at a time reads; others have nothing to wait for."""
+    with transaction.atomic():
+        Tally.objects.get_or_create(name=PLACE, labels=what)
+        places = Tally.objects.filter(name=PLACE, labels=what)
+        if connection.features.has_select_for_update:
+            places = places.select_for_update(skip_locked=connection.features.has_select_for_update_skip_locked)
+        place = places.first()
+        if place is None:
+            return False
+        before = int(place.value)
+        last, sums = read(before, timezone.now())
+        if last == before:
+            return False
+        _add(sums)
+        Tally.objects.filter(pk=place.pk).update(value=last)
+    return True
+
+
+def _attempts(after: int, now: datetime) -> tuple[int, Sums]:
+    """(the last attempt that was counted, what they add up to), of those with a higher id than `after`."""
+    sums, last, known = Sums(), after, _codes()
+    rows = StepRecord.objects.filter(id__gt=after, started_at__lt=now - SETTLED).order_by("id")
+    columns = ("id", "run__saga", "step", "direction", "outcome", "error_code", "started_at", "ended_at", "retry_at")
+    for pk, saga, step, direction, outcome, code, started, ended, retry in rows.values_list(*columns)[:AT_A_TIME]:
+        if ended is None:
+            if started > now - FORGOTTEN:
+                break
+            last = pk
+            continue
+        last = pk
+        place = {"saga": saga, "step": step, "direction": WAYS[direction]}
+        shown = code if code in known or len(known) < MOST_CODES else OTHER
+        known.add(shown)
+        sums["step_attempts_total", labelled(**place, outcome=outcome, error_code=shown)] += 1
+        _observe(sums, "step_duration_seconds", place, (ended - started).total_seconds(), ATTEMPT_BOUNDS)
+        if retry is not None and outcome != Outcome.WAITING.value:
+            _observe(sums, "step_retry_delay_seconds", place, (retry - ended).total_seconds(), ATTEMPT_BOUNDS)
+        if outcome == Outcome.UNKNOWN.value:
+            sums["unknown_outcomes_total", labelled(saga=saga, step=step)] += 1
+    return last, sums
+
+
+def _events(after: int, now: datetime) -> tuple[int, Sums]:
+    """(the last event that was counted, what they add up to), of those with a higher id than `after`."""
+    sums, last = Sums(), after
+    rows = RunEvent.objects.filter(id__gt=after, created_at__lt=now - SETTLED).order_by("id")
+    columns = ("id", "kind", "created_at", "run__saga", "run__created_at", "run__failure_step")
+    for pk, kind, at, saga, began, cause in rows.values_list(*columns)[:AT_A_TIME]:
+        last = pk
+        if kind == "started":
+            sums["runs_started_total", labelled(saga=saga)] += 1
+        if kind in FINISHED:
+            sums["runs_finished_total", labelled(saga=saga, outcome=kind)] += 1
+            _observe(
+                sums, "run_duration_seconds", {"saga": saga, "outcome": kind}, (at - began).total_seconds(), RUN_BOUNDS
+            )
+        if kind == "turned_back":
+            sums["compensations_total", labelled(saga=saga, cause_step=cause or "none")] += 1
+    return last, sums
+
+
+def _codes() -> set[str]:
+    """The error codes that have lines of their own already: a provider that makes one up for each call must not make
+    as many lines."""
+    found = set()
+    for labels in Tally.objects.filter(name="step_attempts_total").values_list("labels", flat=True):
+        found.add(labels.rpartition('error_code="')[2].removesuffix('"'))
+    return found
+
+
+def _observe(sums: Sums, name: str, labels: Mapping[str, str], value: float, bounds: Iterable[float]) -> None:
+    """One value of a histogram. Each bucket counts what lies below its bound, as Prometheus has it."""
+    for bound in bounds:
+        sums[f"{name}_bucket", labelled(**labels, le=f"{bound:g}")] += 1 if value <= bound else 0
+    sums[f"{name}_bucket", labelled(**labels, le="+Inf")] += 1
+    sums[f"{name}_sum", labelled(**labels)] += value  # type: ignore[assignment]
+    sums[f"{name}_count", labelled(**labels)] += 1
+
+
+def _add(sums: Sums) -> None:
+    """Add to the rows; whoever calls is alone at it."""
+    known = {(name, labels): value for name, labels, value in Tally.objects.values_list("name", "labels", "value")}
+    Tally.objects.bulk_create(
+        [
+            Tally(name=name, labels=labels, value=known.get((name, labels), 0) + value)
+            for (name, labels), value in sums.items()
+        ],
+        update_conflicts=True,
+        unique_fields=["name", "labels"],
+        update_fields=["value"],
+    )
+
+
+def _escaped(text: str) -> str:
+    cleaned = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ")
+    return cleaned[:100]

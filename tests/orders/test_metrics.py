@@ -1,0 +1,194 @@
+"""/metrics, as a scraper reads it and as its numbers come about."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from orders.models import ProviderHealth
+from orders.services import cancel_order
+from sagas import queue, tallies
+from sagas.models import SagaRun, StepRecord, Tally
+from sagas.testing import run_to_end
+from tests.factories import make_order, make_shop
+from tests.orders.pages import ended, visitor
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+TOKEN = "what the scraper shows"
+
+
+@pytest.fixture(autouse=True)
+def a_scraper(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.METRICS_TOKEN = TOKEN
+    monkeypatch.setattr(tallies, "SETTLED", timedelta(0))
+
+
+def scraped() -> dict[str, float]:
+    """By name and labels, without the prefix that all have."""
+    answer = Client().get("/metrics", headers={"Authorization": f"Bearer {TOKEN}"})
+    assert (answer.status_code, answer.headers["Content-Type"]) == (200, "text/plain; version=0.0.4; charset=utf-8")
+    found = {}
+    for line in answer.text.splitlines():
+        if not line.startswith("#"):
+            sample = re.fullmatch(r"order_saga_(\w+(?:\{.*\})?) (\S+)", line)
+            assert sample is not None, line
+            assert sample[1] not in found
+            found[sample[1]] = float(sample[2])
+    return found
+
+
+RUN = 'saga="order_processing"'
+
+
+def step(name: str, outcome: str, code: str = "", way: str = "do") -> str:
+    where = f'{RUN},step="{name}",direction="{way}"'
+    return f'step_attempts_total{{{where},outcome="{outcome}",error_code="{code}"}}'
+
+
+def test_orders_that_end_are_counted_once_however_often_it_is_scraped() -> None:
+    make_shop()
+    for number, token in (("ORD-1", "tok_visa"), ("ORD-2", "tok_declined")):
+        make_order(order_id=number, card_token=token)
+        run_to_end(SagaRun.objects.get(business_key=number))
+
+    first, again = scraped(), scraped()
+
+    assert first[f"runs_started_total{{{RUN}}}"] == 2
+    assert first[f'runs_finished_total{{{RUN},outcome="completed"}}'] == 1
+    assert first[f'runs_finished_total{{{RUN},outcome="compensated"}}'] == 1
+    assert first[f'compensations_total{{{RUN},cause_step="process_payment"}}'] == 1
+    assert first[step("reserve_inventory", "succeeded")] == 2
+    assert first[step("process_payment", "refused", "card_declined")] == 1
+    assert first[step("reserve_inventory", "succeeded", way="undo")] == 1
+    place = f'{RUN},step="create_shipment",direction="do"'
+    assert first[f"step_duration_seconds_count{{{place}}}"] == 1
+    assert first[f'step_duration_seconds_bucket{{{place},le="60"}}'] == 1
+    assert first[f'step_duration_seconds_bucket{{{place},le="+Inf"}}'] == 1
+    assert first[f'run_duration_seconds_count{{{RUN},outcome="completed"}}'] == 1
+    moving = {"webhook_oldest_age_seconds", "due_oldest_age_seconds"}
+    assert {name: value for name, value in again.items() if name not in moving} == {
+        name: value for name, value in first.items() if name not in moving
+    }
+
+
+def test_what_comes_later_is_added() -> None:
+    make_shop()
+    make_order(order_id="ORD-1")
+    run_to_end(SagaRun.objects.get())
+    before = scraped()
+    cancel_order(order_id="ORD-1", actor="user:gina", reason="recalled")
+    run_to_end(SagaRun.objects.get())
+
+    after = scraped()
+
+    undone = step("process_payment", "succeeded", way="undo")
+    assert (before.get(undone), after[undone]) == (None, 1)
+    assert after[step("process_payment", "succeeded")] == before[step("process_payment", "succeeded")] == 1
+
+
+def test_what_is_under_way_is_a_gauge_and_waits_to_be_counted() -> None:
+    make_shop()
+    order = make_order()
+    run = SagaRun.objects.get(pk=order.run_id)
+    now = timezone.now()
+    common: dict[str, Any] = {"run": run, "direction": "action", "started_at": now - timedelta(minutes=1)}
+    StepRecord.objects.create(step="reserve_inventory", number=1, key="a", **common)
+    later = StepRecord.objects.create(step="process_payment", number=1, key="b", **common)
+    StepRecord.objects.filter(pk=later.pk).update(outcome="succeeded", ended_at=now)
+
+    under_way = scraped()
+    StepRecord.objects.filter(step="reserve_inventory").update(outcome="succeeded", ended_at=now)
+    over = scraped()
+
+    assert under_way[f'runs_in_state{{{RUN},state="pending"}}'] == 1
+    assert under_way["due_runs"] == 1
+    assert not [name for name in under_way if name.startswith("step_attempts_total")]
+    assert (over[step("reserve_inventory", "succeeded")], over[step("process_payment", "succeeded")]) == (1, 1)
+
+
+def test_an_attempt_whose_worker_died_long_ago_holds_nobody_up() -> None:
+    make_shop()
+    run = SagaRun.objects.get(pk=make_order().run_id)
+    long_ago = timezone.now() - timedelta(hours=2)
+    common: dict[str, Any] = {"run": run, "direction": "action", "number": 1, "started_at": long_ago}
+    StepRecord.objects.create(step="reserve_inventory", key="a", **common)
+    done = StepRecord.objects.create(step="process_payment", key="b", **common)
+    StepRecord.objects.filter(pk=done.pk).update(outcome="succeeded", ended_at=long_ago)
+
+    assert scraped()[step("process_payment", "succeeded")] == 1
+
+
+def test_a_provider_that_makes_up_codes_makes_no_more_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tallies, "MOST_CODES", 3)
+    make_shop()
+    run = SagaRun.objects.get(pk=make_order().run_id)
+    now = timezone.now()
+    for number in range(1, 7):
+        StepRecord.objects.create(
+            run=run, step="process_payment", direction="action", number=number, key="a", outcome="unavailable",
+            error_code=f'e"{number}', started_at=now, ended_at=now,
+        )  # fmt: skip
+
+    lines = {name: value for name, value in scraped().items() if name.startswith("step_attempts_total")}
+
+    assert [name.rpartition("error_code=")[2] for name in lines] == ['"e\\"1"}', '"e\\"2"}', '"e\\"3"}', '"other"}']
+    assert list(lines.values()) == [1, 1, 1, 3]
+
+
+def test_money_that_waits_for_a_person_and_providers_that_are_down_are_told() -> None:
+    make_shop()
+    ended("needs_attention")
+    ProviderHealth.objects.update_or_create(
+        name="sandbox", defaults={"opened_at": timezone.now(), "trial_at": timezone.now()}
+    )
+
+    found = scraped()
+
+    assert found['unreconciled_amount{currency="EUR"}'] == 99.99
+    assert found['stock_units{kind="on_hand"}'] > 0
+    assert found['provider_circuit_open{provider="sandbox"}'] == 1
+    assert found['provider_circuit_open{provider="local"}'] == 0
+
+
+def test_a_sweep_says_when_it_was() -> None:
+    queue.sweep()
+    first = Tally.objects.get(name=tallies.SWEPT).value
+    queue.sweep()
+
+    assert abs(timezone.now().timestamp() - first) < 5
+    assert Tally.objects.get(name=tallies.SWEPT).value == first
+    assert scraped()["recovery_sweep_last_success_timestamp_seconds"] == pytest.approx(first)
+
+
+def test_only_a_scraper_and_staff_may_look(settings: Any) -> None:
+    make_shop()
+
+    assert Client().get("/metrics").status_code == 404
+    assert Client().get("/metrics", headers={"Authorization": "Bearer guessed"}).status_code == 404
+    assert visitor("ada").get("/metrics").status_code == 404
+    assert visitor("gina", "agent").get("/metrics").status_code == 200
+    settings.METRICS_TOKEN = ""
+    assert Client().get("/metrics", headers={"Authorization": "Bearer "}).status_code == 404
+
+
+def test_the_number_of_queries_does_not_grow_with_the_orders() -> None:
+    make_shop()
+    counts = []
+    for numbers in (range(1), range(1, 8)):
+        for number in numbers:
+            make_order(order_id=f"ORD-{number}")
+            run_to_end(SagaRun.objects.get(business_key=f"ORD-{number}"))
+        scraped()
+        with CaptureQueriesContext(connection) as queries:
+            scraped()
+        counts.append(len(queries))
+
+    assert counts[0] == counts[1] <= 30
