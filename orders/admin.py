@@ -15,12 +15,14 @@ from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from orders import models
+from orders import admin_keys, models
 from orders.exceptions import HandOverRefused, InvalidOrder, InvalidStock, OrderNotCancellable
 from orders.money import format_money
 from orders.roles import Act, actor_of, can
 from orders.services import cancel_order, correct_stock, hand_over, receive_stock
 from sagas.admin_tools import NONE, ReadOnlyAdmin, admin_link, ask_reason, list_link, page_link
+
+__all__ = ["admin_keys"]  # registers its own
 
 
 class ReadOnlyLines(admin.TabularInline[Any, Any]):
@@ -55,7 +57,7 @@ class OrderAdmin(ReadOnlyAdmin):
     date_hierarchy = "placed_at"
     list_select_related = ("user",)
     ordering = ("-placed_at", "-id")
-    exact_search = ("order_id", "customer_ref", "email", "run_id")
+    exact_search = ("order_id", "customer_ref", "email__iexact", "run_id")
     search_help_text = "An order's number, a customer, an e-mail address or a run's id, as a whole."
     inlines = (OrderLines, OrderMessages)
     exclude = ("card_token", "run_id")
@@ -404,12 +406,6 @@ class OrderTagAdmin(ReadOnlyAdmin):
     ordering = ("-id",)
     exact_search = ("tag", "order__order_id")
     search_help_text = "A tag or an order's number, as a whole."
-
-
-@admin.register(models.RetiredUse)
-class RetiredUseAdmin(ReadOnlyAdmin):
-    list_display = ("operation", "caller", "count", "last_at")
-    ordering = ("-last_at",)
 
 
 @admin.register(models.OutsideEffect)

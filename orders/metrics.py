@@ -19,6 +19,7 @@ from sagas.metrics import Sample, as_text, engine_samples, gauge
 from sagas.selectors import SagaRun
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+MOST_UNSETTLED = 10_000
 UNSETTLED = ("needs_attention", "abandoned")
 
 
@@ -33,7 +34,8 @@ def metrics(request: HttpRequest) -> HttpResponse:
 
 def shop_samples() -> Iterator[Sample]:
     """Money that waits for a person, webhooks, stock and providers."""
-    unsettled = SagaRun.objects.filter(status__in=UNSETTLED).values("pk")
+    # By number, or the database looks through all payments there ever were.
+    unsettled = list(SagaRun.objects.filter(status__in=UNSETTLED).values_list("pk", flat=True)[:MOST_UNSETTLED])
     held = Payment.objects.filter(order__run_id__in=unsettled, charged__gt=F("refunded")).order_by()
     for currency, amount in held.values_list("currency").annotate(amount=Sum(F("charged") - F("refunded"))):
         words = "Charged for orders that need a person or were given up, and not given back."
@@ -50,7 +52,7 @@ def shop_samples() -> Iterator[Sample]:
     for name in dict.fromkeys(status.name for status in provider_statuses()):
         words = "1: it is not called at present, because it failed too often."
         yield gauge("provider_circuit_open", name in open_now, words, {"provider": name})
-    version = {"version": settings.SPECTACULAR_SETTINGS["VERSION"]}
+    version = {"version": str(settings.SPECTACULAR_SETTINGS["VERSION"])}
     yield gauge("build_info", 1, "The API's version.", version)
 
 

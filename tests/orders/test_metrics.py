@@ -97,7 +97,7 @@ def test_what_comes_later_is_added() -> None:
 def test_what_is_under_way_is_a_gauge_and_waits_to_be_counted() -> None:
     make_shop()
     order = make_order()
-    run = SagaRun.objects.get(pk=order.run_id)
+    run = SagaRun.objects.get(business_key=order.order_id)
     now = timezone.now()
     common: dict[str, Any] = {"run": run, "direction": "action", "started_at": now - timedelta(minutes=1)}
     StepRecord.objects.create(step="reserve_inventory", number=1, key="a", **common)
@@ -116,7 +116,7 @@ def test_what_is_under_way_is_a_gauge_and_waits_to_be_counted() -> None:
 
 def test_an_attempt_whose_worker_died_long_ago_holds_nobody_up() -> None:
     make_shop()
-    run = SagaRun.objects.get(pk=make_order().run_id)
+    run = SagaRun.objects.get(business_key=make_order().order_id)
     long_ago = timezone.now() - timedelta(hours=2)
     common: dict[str, Any] = {"run": run, "direction": "action", "number": 1, "started_at": long_ago}
     StepRecord.objects.create(step="reserve_inventory", key="a", **common)
@@ -129,7 +129,7 @@ def test_an_attempt_whose_worker_died_long_ago_holds_nobody_up() -> None:
 def test_a_provider_that_makes_up_codes_makes_no_more_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tallies, "MOST_CODES", 3)
     make_shop()
-    run = SagaRun.objects.get(pk=make_order().run_id)
+    run = SagaRun.objects.get(business_key=make_order().order_id)
     now = timezone.now()
     for number in range(1, 7):
         StepRecord.objects.create(
