@@ -152,6 +152,7 @@ SAGA_MAY_ACT = "orders.roles.can"  # (user, act) -> bool: who may help a run on;
 SAGA_API_ONCE = "orders.api_idempotency.once"  # keeps the answers to acts that came with an Idempotency-Key
 SAGA_SUBJECT_PAGES = {"order_processing": "order_detail"}  # the page of what a run was started for, by its business key
 SAGA_PROVIDERS_PAGE = "provider_list"  # the page of the outside systems that steps ask; empty: there is none
+SAGA_STARTERS = {"order": "orders.api.start_order"}  # `saga start order FILE`: what is more than a run
 SAGA_AMOUNTS_AT_RISK = {"order_processing": "orders.selectors.amounts_held"}  # by business key and currency
 SAGA_EFFECT_WORDS = {"order_processing": "orders.effect_words.words_of_run"}  # what dialogs say that acts do
 

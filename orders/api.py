@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
+from uuid import UUID
 
 from django.conf import settings
 from django.db.models import Q, QuerySet
 from django.http import Http404
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework import serializers
+from rest_framework.exceptions import APIException
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from orders import rates, selectors, services
 from orders.api_auth import actor_of, caller_of
+from orders.api_errors import found_in
 from orders.api_idempotency import KEY_PARAMETER, REPLAYED_PARAMETER, amend, key_in, once
 from orders.api_inputs import OrderInput
+from orders.api_json import object_of
 from orders.api_shapes import OrderDetail, OrderSummary, order_url
-from orders.exceptions import FieldError, InvalidOrder
-from orders.models import ApiKey, Order, Scope
+from orders.exceptions import FieldError, InvalidOrder, OrderError
+from orders.models import ApiKey, Order, Scope, User
 from orders.roles import is_agent
+from sagas import InvalidInput
 from sagas.api_fields import Moment, checked, checked_query
 from sagas.api_paging import PageQuery, page_of
 from sagas.api_shapes import RUN_STATES
@@ -196,14 +202,25 @@ def _who(request: Request) -> str:
 
 def _placed(request: Request, data: dict[str, Any]) -> Response:
     caller = caller_of(request)
+    key = request.auth if isinstance(request.auth, ApiKey) else None
+    order, is_new = _stored(data, user=caller, key=key, customer=caller.get_username(), actor=actor_of(request))
+    headers = {"Location": order_url(order.order_id), "Retry-After": "1"}
+    view = selectors.view_of(order, is_new=is_new)
+    return Response(told(view, request), status=HTTPStatus.ACCEPTED, headers=headers)
+
+
+def _stored(
+    data: dict[str, Any], *, user: User | None, key: ApiKey | None, customer: str, actor: str
+) -> tuple[Order, bool]:
+    """Place an order of the shape that the API takes. Raises InvalidOrder, with its places, and OrderConflict."""
     amount, currency = data.get("total_amount", (None, None))
     address = data["shipping_address"]
     try:
-        order, is_new = services.place_order(
+        return services.place_order(
             order_id=data.get("order_id"),
-            user=caller,
-            api_key=request.auth if isinstance(request.auth, ApiKey) else None,
-            customer_ref=data.get("user_id", caller.get_username()),
+            user=user,
+            api_key=key,
+            customer_ref=data.get("user_id", customer),
             items=data["items"],
             total_amount=amount,
             currency=currency or data.get("currency") or settings.SHOP_CURRENCY,
@@ -214,13 +231,30 @@ def _placed(request: Request, data: dict[str, Any]) -> Response:
             ship_postcode=address["postcode"],
             ship_country=address["country"],
             card_token=data["payment"]["token"],
-            actor=actor_of(request),
+            actor=actor,
         )
     except InvalidOrder as error:
         raise InvalidOrder(_placed_faults(error.errors, within_total=currency is not None)) from error
-    headers = {"Location": order_url(order.order_id), "Retry-After": "1"}
-    view = selectors.view_of(order, is_new=is_new)
-    return Response(told(view, request), status=HTTPStatus.ACCEPTED, headers=headers)
+
+
+def start_order(given: dict[str, Any], *, key: str, actor: str) -> UUID:
+    """Place the order in a file of the shape that the API takes, and return its run: `saga start order FILE`.
+
+    `key` is the order's number, if the file has none. Raises InvalidInput.
+    """
+    if key and given.get("order_id", key) != key:
+        raise InvalidInput(f"The file is of order {given['order_id']}, and --key says {key}.")
+    # Read once more as the API does: with exact numbers, and every fault named.
+    exact = object_of(json.dumps({**given, **({"order_id": key} if key else {})}).encode())
+    try:
+        order, _ = _stored(checked(OrderInput, exact), user=None, key=None, customer=actor, actor=actor)
+    except (APIException, OrderError) as error:
+        code, detail, more = found_in(error)
+        faults = "; ".join(f"{fault['pointer']}: {fault['detail']}" for fault in more.get("errors", []))
+        raise InvalidInput(f"{code}: {faults or detail}") from error
+    if order.run_id is None:
+        raise InvalidInput(f"Order {order.order_id} has no run.")
+    return order.run_id
 
 
 def _placed_faults(errors: Sequence[FieldError], *, within_total: bool) -> Sequence[FieldError]:

@@ -5,6 +5,7 @@ SagaError
 ├── UnknownSaga                no definition is registered under that name and version
 ├── ActRefused                 a person asked for something that the run's state does not allow
 ├── InvalidOperation           an act on many runs was asked for wrongly
+├── InvalidInput             a file is not what a run of its kind begins with
 ├── InvalidExport              a file is no export of a run, or of one that is here
 ├── DuplicateRun               the business key already has a live run with another input
 └── StepError                  raised by actions and compensations: how an attempt ended
@@ -69,6 +70,10 @@ class InvalidOperation(SagaError, ValueError):
     def __init__(self, field: str, message: str) -> None:
         self.field = field
         super().__init__(message)
+
+
+class InvalidInput(SagaError, ValueError):
+    """What was given is not what a run of this kind begins with; nothing was stored. Named by SAGA_STARTERS."""
 
 
 class InvalidExport(SagaError, ValueError):

@@ -9,8 +9,9 @@ those that began after it, for a while.
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from bisect import bisect_right
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from django.db import connection, transaction
@@ -19,15 +20,23 @@ from django.utils import timezone
 from sagas.models import RunEvent, StepRecord, Tally
 from sagas.states import Direction, Outcome, RunStatus
 
-Sums = Counter[tuple[str, str]]
-"""By (name, labels)."""
+Place = tuple[tuple[str, str], ...]
+"""Labels with their values."""
+
+
+class Sums(defaultdict[tuple[str, str], float]):
+    """By (name, labels)."""
+
+    def __init__(self) -> None:
+        super().__init__(float)
+
 
 PLACE = "_place"
 SWEPT = "recovery_sweep_last_success_timestamp_seconds"
 SWEPT_NOTED_EVERY = 10.0
 AT_A_TIME = 5000
 SECONDS = 0.5
-"""That one reader goes on at most."""
+"""That one reader goes on with each of the two at most."""
 SETTLED = timedelta(seconds=5)
 """Rows this young may still be followed by one with a lower id, whose transaction takes longer."""
 FORGOTTEN = timedelta(hours=1)
@@ -45,9 +54,9 @@ WAYS = {Direction.ACTION.value: "do", Direction.COMPENSATION.value: "undo"}
 
 
 def count_up() -> None:
-    """Read on, for as long as there is something and SECONDS are not over."""
-    until = time.monotonic() + SECONDS
+    """Read on, for as long as there is something and SECONDS are not over. What is left, the next one reads."""
     for what, read in (("attempts", _attempts), ("events", _events)):
+        until = time.monotonic() + SECONDS
         while time.monotonic() < until and _read_on(what, read):
             pass
 
@@ -92,44 +101,51 @@ def _read_on(what: str, read: Callable[[int, datetime], tuple[int, Sums]]) -> bo
 
 def _attempts(after: int, now: datetime) -> tuple[int, Sums]:
     """(the last attempt that was counted, what they add up to), of those with a higher id than `after`."""
-    sums, last, known = Sums(), after, _codes()
+    last, known = after, _codes()
+    ends: Counter[tuple[str, str, str, str, str]] = Counter()
+    took, waits = defaultdict[Place, list[float]](list), defaultdict[Place, list[float]](list)
     rows = StepRecord.objects.filter(id__gt=after, started_at__lt=now - SETTLED).order_by("id")
     columns = ("id", "run__saga", "step", "direction", "outcome", "error_code", "started_at", "ended_at", "retry_at")
     for pk, saga, step, direction, outcome, code, started, ended, retry in rows.values_list(*columns)[:AT_A_TIME]:
-        if ended is None:
-            if started > now - FORGOTTEN:
-                break
-            last = pk
-            continue
+        if ended is None and started > now - FORGOTTEN:
+            break
         last = pk
-        place = {"saga": saga, "step": step, "direction": WAYS[direction]}
+        if ended is None:
+            continue
         shown = code if code in known or len(known) < MOST_CODES else OTHER
         known.add(shown)
-        sums["step_attempts_total", labelled(**place, outcome=outcome, error_code=shown)] += 1
-        _observe(sums, "step_duration_seconds", place, (ended - started).total_seconds(), ATTEMPT_BOUNDS)
+        place = (("saga", saga), ("step", step), ("direction", WAYS[direction]))
+        ends[saga, step, WAYS[direction], outcome, shown] += 1
+        took[place].append((ended - started).total_seconds())
         if retry is not None and outcome != Outcome.WAITING.value:
-            _observe(sums, "step_retry_delay_seconds", place, (retry - ended).total_seconds(), ATTEMPT_BOUNDS)
+            waits[place].append((retry - ended).total_seconds())
+    sums = Sums()
+    for (saga, step, way, outcome, code), count in ends.items():
+        labels = labelled(saga=saga, step=step, direction=way, outcome=outcome, error_code=code)
+        sums["step_attempts_total", labels] += count
         if outcome == Outcome.UNKNOWN.value:
-            sums["unknown_outcomes_total", labelled(saga=saga, step=step)] += 1
+            sums["unknown_outcomes_total", labelled(saga=saga, step=step)] += count
+    _observe(sums, "step_duration_seconds", took, ATTEMPT_BOUNDS)
+    _observe(sums, "step_retry_delay_seconds", waits, ATTEMPT_BOUNDS)
     return last, sums
 
 
 def _events(after: int, now: datetime) -> tuple[int, Sums]:
     """(the last event that was counted, what they add up to), of those with a higher id than `after`."""
     sums, last = Sums(), after
+    took = defaultdict[Place, list[float]](list)
     rows = RunEvent.objects.filter(id__gt=after, created_at__lt=now - SETTLED).order_by("id")
     columns = ("id", "kind", "created_at", "run__saga", "run__created_at", "run__failure_step")
     for pk, kind, at, saga, began, cause in rows.values_list(*columns)[:AT_A_TIME]:
         last = pk
         if kind == "started":
             sums["runs_started_total", labelled(saga=saga)] += 1
-        if kind in FINISHED:
-            sums["runs_finished_total", labelled(saga=saga, outcome=kind)] += 1
-            _observe(
-                sums, "run_duration_seconds", {"saga": saga, "outcome": kind}, (at - began).total_seconds(), RUN_BOUNDS
-            )
-        if kind == "turned_back":
+        elif kind == "turned_back":
             sums["compensations_total", labelled(saga=saga, cause_step=cause or "none")] += 1
+        elif kind in FINISHED:
+            sums["runs_finished_total", labelled(saga=saga, outcome=kind)] += 1
+            took[("saga", saga), ("outcome", kind)].append((at - began).total_seconds())
+    _observe(sums, "run_duration_seconds", took, RUN_BOUNDS)
     return last, sums
 
 
@@ -142,13 +158,16 @@ def _codes() -> set[str]:
     return found
 
 
-def _observe(sums: Sums, name: str, labels: Mapping[str, str], value: float, bounds: Iterable[float]) -> None:
-    """One value of a histogram. Each bucket counts what lies below its bound, as Prometheus has it."""
-    for bound in bounds:
-        sums[f"{name}_bucket", labelled(**labels, le=f"{bound:g}")] += 1 if value <= bound else 0
-    sums[f"{name}_bucket", labelled(**labels, le="+Inf")] += 1
-    sums[f"{name}_sum", labelled(**labels)] += value  # type: ignore[assignment]
-    sums[f"{name}_count", labelled(**labels)] += 1
+def _observe(sums: Sums, name: str, values: Mapping[Place, list[float]], bounds: Sequence[float]) -> None:
+    """The values of a histogram. Each bucket counts what lies below its bound, as Prometheus has it."""
+    for place, found in values.items():
+        labels = dict(place)
+        found.sort()
+        for bound in bounds:
+            sums[f"{name}_bucket", labelled(**labels, le=f"{bound:g}")] += bisect_right(found, bound)
+        sums[f"{name}_bucket", labelled(**labels, le="+Inf")] += len(found)
+        sums[f"{name}_sum", labelled(**labels)] += sum(found)
+        sums[f"{name}_count", labelled(**labels)] += len(found)
 
 
 def _add(sums: Sums) -> None:

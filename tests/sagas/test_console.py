@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import time
 import uuid
 from datetime import timedelta
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
+from django_q.models import OrmQ
 
 from sagas import Saga, console
 from sagas.models import RunEvent, SagaRun, StepRecord
@@ -232,6 +234,104 @@ class TestHelping:
 
     def test_a_reason_is_needed(self, three: dict[str, SagaRun]) -> None:
         assert "--reason" in saga("cancel", "T-1")[2]
+
+
+class TestActingOnAQuery:
+    @pytest.fixture
+    def stuck(self, world: World, trip: Saga) -> list[SagaRun]:
+        return [stuck_undo(world, trip, key) for key in ("T-1", "T-2", "T-3")]
+
+    def test_all_that_fit_are_acted_on(self, stuck: list[SagaRun], trip: Saga) -> None:
+        other = run_to_end(make_run(trip, key="T-9")).run
+
+        code, out, err = saga("abandon", "--query", "status=needs_attention", "--reason", "bankrupt", "--yes")
+
+        assert (code, err) == (0, "")
+        assert sorted(out.splitlines()) == [f"T-{n}: abandon, now abandoned" for n in (1, 2, 3)]
+        other.refresh_from_db()
+        assert other.status == "completed"
+
+    def test_a_dry_run_names_them_and_does_nothing(self, stuck: list[SagaRun]) -> None:
+        before = RunEvent.objects.count()
+
+        code, out, _ = saga("retry", "--query", "status=needs_attention since=1h", "--dry-run")
+
+        assert (code, [line.split(":")[0] for line in sorted(out.splitlines())]) == (
+            0,
+            ["Would retry T-1", "Would retry T-2", "Would retry T-3"],
+        )
+        assert RunEvent.objects.count() == before
+
+    def test_nobody_acts_on_a_query_unasked(self, stuck: list[SagaRun]) -> None:
+        code, _, err = saga("retry", "--query", "status=needs_attention")
+
+        assert (code, "--yes" in err) == (2, True)
+
+    @pytest.mark.parametrize(
+        ("words", "code", "complaint"),
+        [
+            (["retry"], 2, "Name runs, or say --query"),
+            (["retry", "T-1", "--query", "saga=trip"], 2, "Name runs, or say --query"),
+            (["retry", "--query", "status=completed step=nowhere", "--yes"], 4, "No run fits"),
+            (["retry", "--query", "status=needs_atention"], 1, "Did you mean needs_attention?"),
+            (["retry", "--query", "stat=x"], 1, "Did you mean status?"),
+            (["retry", "--query", "saga=trp", "--yes"], 4, "Did you mean trip?"),
+            (["retry", "--query", " "], 1, "nobody means all of history"),
+            (["retry", "--query", "saga=trip saga=trip"], 1, "saga is given twice"),
+            (["retry", "--query", "saga"], 1, "'saga' names no value"),
+            (["retry", "T-1", "--rps", "0"], 1, "not above 0"),
+        ],
+    )
+    def test_what_makes_no_sense_is_said(
+        self, stuck: list[SagaRun], words: list[str], code: int, complaint: str
+    ) -> None:
+        before = RunEvent.objects.count()
+
+        found, _, err = saga(*words)
+
+        assert (found, complaint in err) == (code, True), err
+        assert RunEvent.objects.count() == before
+
+    def test_lists_take_the_same_query(self, stuck: list[SagaRun]) -> None:
+        rows = json.loads(saga("list", "--query", "status=needs_attention key=T-2", "--output", "json")[1])
+
+        assert [row["key"] for row in rows] == ["T-2"]
+
+    def test_no_faster_than_asked(self, stuck: list[SagaRun]) -> None:
+        began = time.monotonic()
+
+        saga("abandon", "T-1", "T-2", "T-3", "--reason", "x", "--yes", "--rps", "20")
+
+        assert time.monotonic() - began >= 0.1
+
+    def test_compensate_is_cancel(self, world: World, trip: Saga) -> None:
+        make_run(trip, key="T-1")
+
+        assert saga("compensate", "T-1", "--reason", "recalled")[1] == "T-1: compensate, now pending\n"
+        assert SagaRun.objects.get().cancel_reason == "recalled"
+
+
+class TestRecovering:
+    def test_a_dry_run_tells_what_is_due_and_rings_for_nothing(self, trip: Saga) -> None:
+        make_run(trip, key="T-1")
+        OrmQ.objects.all().delete()
+
+        code, out, _ = saga("recover", "--dry-run")
+
+        assert (code, out.splitlines()[0].startswith("T-1: pending, due "), out.splitlines()[1]) == (
+            0, True, "1 runs would be rung for.",
+        )  # fmt: skip
+        assert not OrmQ.objects.exists()
+
+    def test_only_what_has_been_due_for_long(self, trip: Saga) -> None:
+        run = make_run(trip, key="T-1")
+        OrmQ.objects.all().delete()
+
+        assert saga("recover", "--older-than", "5m")[1] == "Nothing has been due for so long.\n"
+        assert not OrmQ.objects.exists()
+        SagaRun.objects.filter(pk=run.pk).update(due_at=timezone.now() - timedelta(minutes=6))
+        assert saga("recover", "--older-than", "5m")[1] == "1 runs are due and held by nobody.\n"
+        assert OrmQ.objects.count() == 1
 
 
 class TestFiles:

@@ -14,32 +14,8 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from orders.audit import audit_shop
 from orders.models import Order
 from sagas.audit import STALE_AFTER, Finding, audit_runs
+from sagas.progress import Progress
 from sagas.selectors import counts
-
-BETWEEN_LOOKS = 0.1
-BAR = 30
-
-
-class Progress:
-    """A bar on standard error, if somebody looks at it."""
-
-    def __init__(self, total: int) -> None:
-        self.total = max(total, 1)
-        self.is_shown = sys.stderr.isatty()
-        self.last = 0.0
-
-    def show(self, done: int) -> None:
-        now = time.monotonic()
-        if not self.is_shown or now - self.last < BETWEEN_LOOKS:
-            return
-        self.last = now
-        share = min(done / self.total, 1)
-        bar = "#" * round(share * BAR)
-        print(f"\r[{bar:<{BAR}}] {share:4.0%} {done:,} of {self.total:,}", end="", file=sys.stderr, flush=True)  # noqa: T201
-
-    def clear(self) -> None:
-        if self.is_shown:
-            print("\r" + " " * 79 + "\r", end="", file=sys.stderr, flush=True)  # noqa: T201
 
 
 class Command(BaseCommand):

@@ -12,15 +12,18 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, NoReturn
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db.models import Count, QuerySet
 from django.utils import timezone
+from django.utils.module_loading import import_string
 
-from sagas import console, graph, overview, queue, registry, selectors, services
+from sagas import console, graph, operations, overview, queue, registry, selection, selectors, services
 from sagas.console import NotFound
-from sagas.exceptions import ActRefused, DuplicateRun, InvalidExport
+from sagas.exceptions import ActRefused, DuplicateRun, InvalidExport, InvalidInput
 from sagas.export import exported, imported
 from sagas.models import SagaRun
+from sagas.progress import Progress
 from sagas.states import Direction, RunStatus
 
 NOT_FOUND = 4
@@ -32,6 +35,7 @@ ENDS = {
 }
 TIMED_OUT = 6
 LOOK_EVERY = 0.5
+SHOWN = 50
 COLUMNS = (
     ("key", "KEY"), ("status", "STATUS"), ("saga", "SAGA"), ("at", "AT"), ("updated_at", "CHANGED"), ("id", "RUN"),
 )  # fmt: skip
@@ -66,6 +70,7 @@ class Command(BaseCommand):
             ("skip", "go on without a step or an undo"),
             ("resolve", "say that it was done outside"),
             ("cancel", "have everything undone"),
+            ("compensate", "the same"),
             ("abandon", "give runs up that need a person"),
         ):
             self._add_act(verbs.add_parser(act, help=words), act)
@@ -77,21 +82,28 @@ class Command(BaseCommand):
         stats.add_argument("--json", action="store_true")
         verbs.add_parser("check", help="every definition; exit 1 if live runs lack theirs")
         verbs.add_parser("doctor", help="is all there that runs need? exit 1 if not")
-        verbs.add_parser("recover", help="ring for what is due and held by nobody")
+        recover = verbs.add_parser("recover", help="ring for what is due and held by nobody")
+        recover.add_argument("--older-than", type=_span, help="only if something has been due for so long")
+        recover.add_argument("--dry-run", action="store_true", help="say what is due, and ring for nothing")
         export = verbs.add_parser("export", help="a run with all that is recorded of it, as JSON")
         export.add_argument("run")
         export.add_argument("--redact", action="store_true", help="without the values of what went in and out")
 
         start = verbs.add_parser("start", help="begin a run of a saga with an input from a file")
-        start.add_argument("name", help="of the saga")
+        others = "".join(f", or {name}" for name in sorted(_starters()))
+        start.add_argument("name", help=f"of the saga{others}")
         start.add_argument("file", help="a JSON object; - reads it from standard input")
-        start.add_argument("--key", required=True, help="the business key: twice is one run")
+        start.add_argument("--key", default="", help="the business key: twice is one run")
         start.add_argument("--wait", type=_span, help="until it ends, at most so long; exits as watch does")
         imported = verbs.add_parser("import", help="store an exported run, to be looked at: no worker takes it up")
         imported.add_argument("file", help="what export wrote; - reads it from standard input")
 
     def _add_act(self, parser: argparse.ArgumentParser, act: str) -> None:
-        parser.add_argument("runs", nargs="+", metavar="RUN", help="ids or business keys")
+        parser.add_argument("runs", nargs="*", metavar="RUN", help="ids or business keys")
+        parser.add_argument(
+            "--query", type=_query, help="the runs for which this holds: 'status=needs_attention step=pay'"
+        )
+        parser.add_argument("--rps", type=_rate, default=0.0, help="so many runs a second at the most")
         parser.add_argument("--reason", required=act != "retry", default="", help="stays in the history")
         if act in STEP_ACTS:
             parser.add_argument("--step", required=act != "retry", default="", help="without it: whatever failed")
@@ -171,15 +183,20 @@ class Command(BaseCommand):
 
     def _act(self, options: dict[str, Any]) -> None:
         act = options["verb"]
-        runs = [console.run_of(text) for text in options["runs"]]  # all of them, before anything is done to one
+        runs = self._meant(options)
         if options["dry_run"]:
             for run in runs:
                 self._lines([f"Would {act} {run.business_key}: {selectors.run_view(run.pk).sentence}"])
             return
-        if len(runs) > 1 and not options["yes"]:
+        if (len(runs) > 1 or options["query"]) and not options["yes"]:
             self._confirm(f"{act} {len(runs)} runs?")
         refused = 0
-        for run in runs:
+        bar, began = Progress(len(runs)), time.monotonic()
+        for done, run in enumerate(runs):
+            if options["rps"]:
+                time.sleep(max(began + done / options["rps"] - time.monotonic(), 0))
+            if len(runs) > 1:
+                bar.clear()
             try:
                 self._do(act, run, options)
             except ActRefused as error:
@@ -188,12 +205,28 @@ class Command(BaseCommand):
             else:
                 run.refresh_from_db()
                 self.stdout.write(f"{run.business_key}: {act}, now {run.status}")
+            if len(runs) > 1:
+                bar.show(done + 1)
+        bar.clear()
         if refused:
             sys.exit(1)
 
+    def _meant(self, options: dict[str, Any]) -> list[SagaRun]:
+        """The runs that are meant, all of them, before anything is done to one."""
+        if bool(options["runs"]) == bool(options["query"]):
+            raise CommandError("Name runs, or say --query which are meant.", returncode=2)
+        if not options["query"]:
+            return [console.run_of(text) for text in options["runs"]]
+        found = list(selection.chosen(options["query"])[: operations.MOST + 1])
+        if not found:
+            raise NotFound("No run fits the query.")
+        if len(found) > operations.MOST:
+            raise CommandError(f"More than {operations.MOST} runs fit. Narrow the query.", returncode=2)
+        return found
+
     def _do(self, act: str, run: SagaRun, options: dict[str, Any]) -> None:
         said = {"run_id": run.pk, "actor": f"command:{getpass.getuser()}", "reason": options["reason"]}
-        if act == "cancel":
+        if act in ("cancel", "compensate"):
             services.cancel(**said)
         elif act == "abandon":
             services.abandon(**said)
@@ -283,18 +316,34 @@ class Command(BaseCommand):
             sys.exit(1)
 
     def _recover(self, options: dict[str, Any]) -> None:
-        self.stdout.write(f"{queue.sweep()} runs are due and held by nobody.")
+        longer_than = options["older_than"] or timedelta(0)
+        late = selectors.overdue(now=timezone.now(), longer_than=longer_than)
+        if options["dry_run"]:
+            for run in late.order_by("due_at")[:SHOWN]:
+                since = console.moment(run.due_at, is_iso=False) if run.due_at else ""
+                self.stdout.write(f"{run.business_key}: {run.status}, due {since}")
+            self.stdout.write(f"{late.count()} runs would be rung for.")
+        elif options["older_than"] and not late.exists():
+            self.stdout.write("Nothing has been due for so long.")
+        else:
+            self.stdout.write(f"{queue.sweep()} runs are due and held by nobody.")
 
     def _export(self, options: dict[str, Any]) -> None:
         run = console.run_of(options["run"])
         self.stdout.write(console.as_json(exported(run.pk, is_redacted=options["redact"])))
 
     def _begin(self, options: dict[str, Any]) -> None:
-        saga, given = console.saga_of(options["name"]), _json(options["file"])
+        starter, actor = _starters().get(options["name"]), f"command:{getpass.getuser()}"
         try:
-            actor = f"command:{getpass.getuser()}"
-            run = services.start(saga=saga, business_key=options["key"], input=given, actor=actor)
-        except DuplicateRun as error:
+            if starter:
+                given = _json(options["file"])
+                run = SagaRun.objects.get(pk=import_string(starter)(given, key=options["key"], actor=actor))
+            else:
+                saga, given = console.saga_of(options["name"]), _json(options["file"])
+                if not options["key"]:
+                    raise CommandError("Say --key: the business key, under which twice is one run.", returncode=2)
+                run = services.start(saga=saga, business_key=options["key"], input=given, actor=actor)
+        except (DuplicateRun, InvalidInput) as error:
             raise CommandError(str(error), returncode=1) from error
         self.stdout.write(f"{run.business_key}: {run.status}, {run.pk}")
         if options["wait"] is not None:
@@ -327,6 +376,7 @@ def _filters(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--key", default="", help="the business key")
     parser.add_argument("--error", default="", help="the code of an attempt, or of why it turned back")
     parser.add_argument("--since", type=_span, default=None, help="began in the last 90s, 15m, 2h, 3d")
+    parser.add_argument("--query", type=_query, help="the same in one: 'status=retrying since=2h'")
 
 
 def _output(parser: argparse.ArgumentParser) -> None:
@@ -335,12 +385,12 @@ def _output(parser: argparse.ArgumentParser) -> None:
 
 
 def _found(options: dict[str, Any]) -> QuerySet[SagaRun]:
-    if options["saga"]:
-        console.saga_of(options["saga"])
-    since = timezone.now() - options["since"] if options["since"] else None
-    names = ("status", "saga", "key", "error")
-    runs = selectors.newest_runs(**{name: options[name] for name in names}, since=since)
-    return runs.filter(current_step=options["step"]) if options["step"] else runs
+    return selection.chosen({**options, **(options["query"] or {})})
+
+
+def _starters() -> dict[str, str]:
+    """By name, functions that begin a run of something more than a run, an order say: SAGA_STARTERS."""
+    return dict(getattr(settings, "SAGA_STARTERS", {}))
 
 
 def _json(path: str) -> dict[str, Any]:
@@ -360,6 +410,20 @@ def _positive(text: str) -> int:
     if not 1 <= number <= 10_000:
         raise argparse.ArgumentTypeError(f"{number} is not from 1 to 10000.")
     return number
+
+
+def _rate(text: str) -> float:
+    number = float(text)
+    if not 0 < number <= 1000:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0 and up to 1000.")
+    return number
+
+
+def _query(text: str) -> dict[str, Any]:
+    try:
+        return selection.parsed(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _span(text: str) -> timedelta:

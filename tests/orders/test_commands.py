@@ -1,0 +1,83 @@
+"""The shop's commands, as its operators use them."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from orders.models import Order
+from sagas.models import SagaRun
+from tests.factories import make_shop
+from tests.orders.api_client import order_body
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def run(*words: str) -> tuple[int, str, str]:
+    """(exit code, what it says, what it complains of)."""
+    out, err = io.StringIO(), io.StringIO()
+    try:
+        call_command(*words, stdout=out, stderr=err)
+    except CommandError as error:
+        return error.returncode, out.getvalue(), str(error)
+    except SystemExit as stop:
+        return int(stop.code or 0), out.getvalue(), err.getvalue()
+    return 0, out.getvalue(), err.getvalue()
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    make_shop()
+    path = tmp_path / "order.json"
+    path.write_text(json.dumps(order_body()))
+    return path
+
+
+class TestStartingAnOrder:
+    def test_an_order_in_a_file_is_placed_once(self, file: Path) -> None:
+        first = run("saga", "start", "order", str(file))
+        again = run("saga", "start", "order", str(file), "--key", "ORD-123")
+
+        order = Order.objects.get()
+        assert first == again == (0, f"ORD-123: pending, {order.run_id}\n", "")
+        assert (order.customer_ref, str(order.total_amount), order.user) == ("USER-456", "99.990", None)
+        assert SagaRun.objects.get().business_key == "ORD-123"
+
+    def test_its_number_may_be_the_key(self, file: Path) -> None:
+        file.write_text(json.dumps(order_body(order_id=None)))
+
+        assert run("saga", "start", "order", str(file), "--key", "ORD-7")[1].startswith("ORD-7: pending, ")
+
+    @pytest.mark.parametrize(
+        ("changes", "key", "complaint"),
+        [
+            ({"email": "nobody"}, "", "/email"),
+            ({"total_amount": {"amount": "1.00", "currency": "EUR"}}, "", "/total_amount/amount"),
+            ({"items": [{"sku": "NO", "quantity": 1}]}, "", "/items/0/sku"),
+            ({"more": 1}, "", "/more: There is no member of this name here."),
+            ({}, "ORD-9", "The file is of order ORD-123, and --key says ORD-9."),
+        ],
+    )
+    def test_what_is_no_order_is_said_and_nothing_stored(
+        self, file: Path, changes: dict[str, Any], key: str, complaint: str
+    ) -> None:
+        file.write_text(json.dumps(order_body(**changes)))
+
+        code, _, err = run("saga", "start", "order", str(file), *(["--key", key] if key else []))
+
+        assert (code, complaint in err) == (1, True), err
+        assert not Order.objects.exists()
+        assert not SagaRun.objects.exists()
+
+    def test_another_order_of_that_number_is_refused(self, file: Path) -> None:
+        run("saga", "start", "order", str(file))
+        file.write_text(json.dumps(order_body(email="other@example.com")))
+
+        code, _, err = run("saga", "start", "order", str(file))
+
+        assert (code, "order-conflict" in err, Order.objects.count()) == (1, True, 1)
