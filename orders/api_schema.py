@@ -91,14 +91,18 @@ COMMON_HEADERS: Data = {
 
 def complete(result: Data, **_: Any) -> Data:
     """Add to every operation what every operation has: the problems it can answer with, and common headers."""
-    result.setdefault("components", {}).setdefault("schemas", {})["Problem"] = PROBLEM_SCHEMA
+    components = result.setdefault("components", {})
+    components.setdefault("schemas", {})["Problem"] = PROBLEM_SCHEMA
+    components["headers"] = COMMON_HEADERS
+    # Named once: on each of a thousand answers they would be half of the document.
+    common = {name: {"$ref": f"#/components/headers/{name}"} for name in COMMON_HEADERS}
     for path, methods in result["paths"].items():
         for method, operation in methods.items():
             _mark_retiring(operation, path, method)
             for status in _problem_statuses(operation):
                 operation["responses"].setdefault(str(int(status)), _problem_response(status))
             for response in operation["responses"].values():
-                response.setdefault("headers", {}).update(COMMON_HEADERS)
+                response.setdefault("headers", {}).update(common)
             operation["responses"] = dict(sorted(operation["responses"].items()))
     return result
 

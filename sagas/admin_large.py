@@ -42,7 +42,8 @@ class NewestValuesFilter(AllValuesFieldListFilter):
     ) -> None:  # fmt: skip
         super().__init__(field, request, params, model, model_admin, field_path)
         newest = model_admin.get_queryset(request).order_by("-pk").values_list(field_path, flat=True)[:AMONG]
-        self.lookup_choices = sorted(set(newest), key=lambda value: (value is None, value))
+        choices: Any = sorted(set(newest), key=lambda value: (value is None, value))
+        self.lookup_choices = choices
 
 
 class DatedQuerySet(QuerySet[Any]):
@@ -56,14 +57,14 @@ class DatedQuerySet(QuerySet[Any]):
             return super().aggregate(*args, **kwargs)
         return dict(zip(("first", "last"), self._ends(kwargs["first"].source_expressions[0].name), strict=True))
 
-    def datetimes(self, field_name: str, kind: str, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+    def datetimes(self, field_name: str, kind: str, *args: Any, **kwargs: Any) -> Any:
         first, last = self._ends(field_name)
         return list(_parts(timezone.localtime(first), timezone.localtime(last), kind)) if first and last else []
 
     def _ends(self, name: str) -> tuple[datetime | None, datetime | None]:
         rows = self.values_list(name, flat=True)
-        ends = [rows.order_by(order).first() for order in ("pk", "-pk")]
-        return (min(ends), max(ends)) if all(ends) else (None, None)
+        ends = [moment for order in ("pk", "-pk") if (moment := rows.order_by(order).first()) is not None]
+        return (min(ends), max(ends)) if ends else (None, None)
 
 
 class LargeChangeList(ChangeList):

@@ -34,8 +34,8 @@ class Sums(defaultdict[tuple[str, str], float]):
 PLACE = "_place"
 SWEPT = "recovery_sweep_last_success_timestamp_seconds"
 SWEPT_NOTED_EVERY = 10.0
-AT_A_TIME = 5000
-SECONDS = 0.5
+AT_A_TIME = 20_000
+SECONDS = 1.0
 """That one reader goes on with each of the two at most."""
 SETTLED = timedelta(seconds=5)
 """Rows this young may still be followed by one with a lower id, whose transaction takes longer."""
