@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from django.urls import include, path, register_converter
 
-from orders import api, api_callbacks, api_follow_up, api_order, api_schema, api_shop, api_stream, api_webhooks
+from orders import (
+    api,
+    api_callbacks,
+    api_follow_up,
+    api_guide,
+    api_order,
+    api_schema,
+    api_shop,
+    api_stream,
+    api_webhooks,
+)
 from orders.intake import ORDER_ID
 
 
@@ -64,7 +74,9 @@ urlpatterns = [
     path("me", api_shop.MeApi.as_view(), name="api-me"),
     path("", include("sagas.api_urls")),
     path("schema", api_schema.SchemaApi.as_view(), name="schema"),
-    path("docs", api_schema.DocsApi.as_view(), name="docs"),
+    path("docs", api_guide.guide, name="docs"),
+    path("docs/console", api_schema.DocsApi.as_view(), name="api-console"),
+    path("problems", api_guide.problem_list, name="api-problems"),
     path("problems/<slug:slug>", api_schema.ProblemApi.as_view(), name="api-problem"),
     path("", api_schema.NowhereApi.as_view()),
     path("<path:rest>", api_schema.NowhereApi.as_view()),

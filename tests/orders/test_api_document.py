@@ -73,8 +73,8 @@ class TestDocument:
         assert ada.post(ORDERS, example["value"]).status_code == 202
 
     def test_the_docs_page_asks_no_outside_host_and_keeps_the_strict_policy(self) -> None:
-        page = Client().get("/api/v1/docs")
-        script = Client().get("/api/v1/docs?script=")
+        page = Client().get("/api/v1/docs/console")
+        script = Client().get("/api/v1/docs/console?script=")
 
         assert page.status_code == 200
         assert "//" not in page.text
@@ -104,7 +104,7 @@ def test_the_docs_page_places_an_order(live_server: Any, page: Any) -> None:
     make_shop()
     token = make_caller(make_user(username="ada")).headers["Authorization"].removeprefix("Bearer ")
 
-    page.goto(f"{live_server.url}/api/v1/docs")
+    page.goto(f"{live_server.url}/api/v1/docs/console")
     page.click("#operations-Orders-place_order .opblock-summary")
     page.click(".btn.authorize")
     page.fill("input[aria-label='auth-bearer-value']", token)
