@@ -7,7 +7,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("orders", "0011_orders_have_tags"),
+        ("orders", "0014_newest_orders_of_an_address"),
     ]
 
     operations = [
