@@ -7,8 +7,8 @@ assert report.undone == ["book_flight"]
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,7 +16,8 @@ from typing import Any
 from asgiref.sync import async_to_sync
 from django.utils import timezone
 
-from sagas import journal, points
+from sagas import journal, points, services
+from sagas.definition import Saga
 from sagas.driver import Driver, Limits
 from sagas.models import SagaRun, StepRecord
 from sagas.states import DONE, ENDED, Direction, RunStatus
@@ -57,6 +58,28 @@ class RunReport:
     error_code: str
     error: str
     attention: str
+
+    def assert_done(self, steps: Sequence[str]) -> None:
+        """These steps were done, in this order, and no others."""
+        if list(steps) != self.done:
+            raise AssertionError(
+                f"Done were {self.done}, not {list(steps)}; the run is {self.status.value}. {self.error}"
+            )
+
+    def assert_undone(self, steps: Sequence[str]) -> None:
+        """These steps were undone, in this order, and no others."""
+        if list(steps) != self.undone:
+            raise AssertionError(
+                f"Undone were {self.undone}, not {list(steps)}; the run is {self.status.value}. {self.error}"
+            )
+
+
+def run_inline(
+    saga: Saga, *, input: Mapping[str, Any] | None = None, key: str = "TEST-1", clock: FrozenClock | None = None
+) -> RunReport:
+    """Begin a run of `saga` and drive it to its end, here and now."""
+    run = services.start(saga=saga, business_key=key, input=input or {}, actor="test", ring=False)
+    return run_to_end(run, clock=clock)
 
 
 def run_to_end(run: SagaRun, *, clock: FrozenClock | None = None, limits: Limits | None = None) -> RunReport:
@@ -128,6 +151,12 @@ def crash_at(point: str, *, times: int = 1, pass_by: int = 0) -> Iterator[None]:
         points.set_hook(None)
     if left:
         raise AssertionError(f"{point} let {times - left} workers die, not {times}.")
+
+
+def crash_after(step: str, *, undo: bool = False, times: int = 1) -> AbstractContextManager[None]:
+    """Let the worker die when `step`, or its undo, has done what it does and before that is recorded."""
+    way = Direction.COMPENSATION if undo else Direction.ACTION
+    return crash_at(f"after_call:{step}:{way.value}", times=times)
 
 
 def _in(records: list[StepRecord], direction: Direction) -> list[str]:

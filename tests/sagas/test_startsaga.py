@@ -32,7 +32,7 @@ def test_what_it_writes_passes_its_own_tests(tmp_path: Path, capsys: pytest.Capt
         check=False,
     )
     assert tests.returncode == 0, tests.stdout + tests.stderr
-    assert "6 passed" in tests.stdout
+    assert "12 passed" in tests.stdout
     lint = subprocess.run(
         [sys.executable, "-m", "ruff", "check", "--config", str(here / "pyproject.toml"), "--ignore", "S101", "."],
         cwd=tmp_path / "bike_tours",
