@@ -16,7 +16,7 @@ from sagas.exceptions import StepRefused
 from sagas.models import Barrier
 from sagas.states import Direction
 
-__all__ = ["do_once", "insert_missing", "undo_once"]
+__all__ = ["do_once", "first_time", "insert_missing", "undo_once"]
 
 Effect = Callable[[], Mapping[str, Any]]
 
@@ -28,12 +28,20 @@ def do_once(key: str, effect: Effect) -> dict[str, Any]:
     Raises StepRefused (already_undone) if the undo has taken the key: the action came too late.
     """
     row = _take(key, Direction.ACTION)
-    if row is not None:
-        return _keep(row, effect())
-    taken = Barrier.objects.get(key=key)
-    if taken.cause == Direction.COMPENSATION.value:
-        raise StepRefused("This step was undone before it was done; nothing was done now.", code="already_undone")
-    return dict(taken.result)
+    return dict(_taken(key).result) if row is None else _keep(row, effect())
+
+
+@transaction.atomic
+def first_time(key: str, effect: Callable[[], object]) -> bool:
+    """Have `effect` as do_once has it, and say whether that was now: for an effect whose own rows tell what it was.
+
+    Raises StepRefused (already_undone) if the undo has taken the key.
+    """
+    if _take(key, Direction.ACTION) is None:
+        _taken(key)
+        return False
+    effect()
+    return True
 
 
 @transaction.atomic
@@ -53,6 +61,14 @@ def _take(key: str, cause: Direction) -> Barrier | None:
     """The row of that key, or None if somebody has it."""
     row = Barrier(key=key, cause=cause.value)
     return row if insert_missing(row) else None
+
+
+def _taken(key: str) -> Barrier:
+    """The row that an earlier call of the action left. Raises StepRefused if it is the undo's."""
+    row = Barrier.objects.get(key=key)
+    if row.cause == Direction.COMPENSATION.value:
+        raise StepRefused("This step was undone before it was done; nothing was done now.", code="already_undone")
+    return row
 
 
 def _keep(row: Barrier, result: Mapping[str, Any]) -> dict[str, Any]:

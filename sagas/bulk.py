@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from typing import Any, cast
 
 from django.db import DEFAULT_DB_ALIAS, connections, models
@@ -93,18 +94,11 @@ def insert_missing(row: models.Model) -> bool:
     One statement. What get_or_create does by itself are four, because a failed INSERT needs a savepoint.
     """
     connection = connections[DEFAULT_DB_ALIAS]
-    table = connection.ops.quote_name(row._meta.db_table)
     # A key that the database gives is left out; one that is there already goes along.
-    fields = [item for item in row._meta.concrete_fields if not item.primary_key or row.pk is not None]
-    columns = ", ".join(_column(item, connection) for item in fields)
-    places = ", ".join(["%s"] * len(fields))
+    statement, fields = _insert_statement(type(row), row.pk is not None, connection.vendor)
     values = [item.get_db_prep_save(item.pre_save(row, add=True), connection=connection) for item in fields]
     with connection.cursor() as cursor:
-        cursor.execute(
-            f"INSERT INTO {table} ({columns}) VALUES ({places}) "  # noqa: S608  (names from our own models)
-            f"ON CONFLICT DO NOTHING RETURNING {_column(_field(type(row), 'pk'), connection)}",
-            values,
-        )
+        cursor.execute(statement, values)
         added = cursor.fetchone()
     if added is None:
         return False
@@ -112,6 +106,19 @@ def insert_missing(row: models.Model) -> bool:
         (row.pk,) = added
     row._state.adding = False
     return True
+
+
+@cache
+def _insert_statement(model: type[models.Model], with_key: bool, vendor: str) -> tuple[str, Sequence[Field]]:
+    """The statement of insert_missing and the fields it takes; written once for each kind of row and database."""
+    connection = connections[DEFAULT_DB_ALIAS]
+    fields = [item for item in model._meta.concrete_fields if with_key or not item.primary_key]
+    table = connection.ops.quote_name(model._meta.db_table)
+    columns = ", ".join(_column(item, connection) for item in fields)
+    places = ", ".join(["%s"] * len(fields))
+    key = _column(_field(model, "pk"), connection)
+    statement = f"INSERT INTO {table} ({columns}) VALUES ({places}) ON CONFLICT DO NOTHING RETURNING {key}"  # noqa: S608  (names from our own models)
+    return statement, fields
 
 
 def _field(model: type[models.Model], name: str) -> Field:

@@ -28,7 +28,7 @@ from sagas import (
     WaitFor,
     step_key,
 )
-from sagas.barrier import do_once
+from sagas.barrier import first_time
 
 
 def reserve_inventory(ctx: StepContext) -> ReserveResult:
@@ -79,11 +79,11 @@ def authorize_payment(ctx: StepContext) -> PaymentResult | WaitFor:
 
 def _pay(ctx: StepContext, take: Callable[..., Charge]) -> PaymentResult | WaitFor:
     order = _order(ctx)
-    do_once(ctx.key, lambda: payment_books.opened(order, payment_books.CHARGE, order.total_amount, ctx.key))
-    if payment_books.undo_has_begun(_undo_key(ctx)):
-        # A worker that stalled since an earlier try. Most gateways would charge and refund the card.
-        raise StepRefused("The payment was undone already; nothing was charged now.", code="already_undone")
-    payment_books.asking(ctx.key)
+    if not first_time(ctx.key, lambda: payment_books.opened(order, payment_books.CHARGE, order.total_amount, ctx.key)):
+        if payment_books.undo_has_begun(_undo_key(ctx)):
+            # A worker that stalled since an earlier try. Most gateways would charge and refund the card.
+            raise StepRefused("The payment was undone already; nothing was charged now.", code="already_undone")
+        payment_books.asking(ctx.key)
     try:
         with as_outcomes():
             charge = take(
@@ -203,8 +203,8 @@ def create_shipment(ctx: StepContext) -> ShipmentResult:
     """
     order = _order(ctx)
     reference = parcel_books.reference_of(ctx.key)
-    do_once(ctx.key, lambda: parcel_books.opened(order, reference))
-    parcel_books.asking(reference)
+    if not first_time(ctx.key, lambda: parcel_books.opened(order, reference)):
+        parcel_books.asking(reference)
     try:
         with as_outcomes():
             parcel = get_shipping().create_shipment(
@@ -263,12 +263,15 @@ def send_confirmation_email(ctx: StepContext) -> EmailResult:
     Returns {"email_sent": True, "email_id": "EMAIL-..."}. Raises StepUnavailable while the mail server is away.
     """
     order = _order(ctx)
-    do_once(ctx.key, lambda: mail_books.queued(order, mail_books.CONFIRMATION, ctx))
-    if mail_books.undo_has_begun(_undo_key(ctx)):
-        # A worker that stalled since an earlier try: after a cancellation nobody is told that the order is on its way.
-        raise StepRefused("The order was cancelled before its confirmation went out.", code="already_undone")
+    written = mail_books.written(order, mail_books.CONFIRMATION, ctx)
+    if not first_time(ctx.key, lambda: mail_books.queue(written)):
+        if mail_books.undo_has_begun(_undo_key(ctx)):
+            # A worker that stalled since an earlier try: after a cancellation nobody is told that the order is on its
+            # way.
+            raise StepRefused("The order was cancelled before its confirmation went out.", code="already_undone")
+        written = mail_books.written_before(ctx.key)
     with as_outcomes():
-        sent = get_mail().send(mail_books.message_of(ctx.key), key=ctx.key)
+        sent = get_mail().send(mail_books.message_of(written), key=ctx.key)
     mail_books.note_sent(ctx.key, sent)
     return {"email_sent": True, "email_id": sent.email_id}
 

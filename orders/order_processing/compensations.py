@@ -136,13 +136,13 @@ def send_cancellation_email(ctx: StepContext) -> CancellationEmailResult:
     undo = undo_once(
         ctx.key,
         ctx.action_key,
-        lambda: BEGUN | mail_books.queued(order, mail_books.CANCELLATION, ctx),
+        lambda: BEGUN | mail_books.queue(mail_books.written(order, mail_books.CANCELLATION, ctx)),
         NOTHING,
     )
     if not undo["begun"]:
         return {"email_sent": False, "email_id": "", "reason": "No confirmation went out."}
     with as_outcomes():
-        sent = get_mail().send(mail_books.message_of(ctx.key), key=ctx.key)
+        sent = get_mail().send(mail_books.message_of(mail_books.written_before(ctx.key)), key=ctx.key)
     mail_books.note_sent(ctx.key, sent)
     return {"email_sent": True, "email_id": sent.email_id, "reason": ""}
 

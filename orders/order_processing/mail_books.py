@@ -29,10 +29,10 @@ class MailLine:
     total: str
 
 
-def queued(order: Order, kind: SentMessage.Kind, ctx: StepContext) -> dict[str, Any]:
-    """Write the message of this step down, unless it is there. Call it inside a transaction."""
+def written(order: Order, kind: SentMessage.Kind, ctx: StepContext) -> SentMessage:
+    """The message of this step, text and all; not stored yet."""
     context = _context(order, ctx)
-    message = SentMessage(
+    return SentMessage(
         key=ctx.key,
         order=order,
         kind=kind,
@@ -42,8 +42,17 @@ def queued(order: Order, kind: SentMessage.Kind, ctx: StepContext) -> dict[str, 
         body=render_to_string(f"emails/{kind.value}_body.txt", context),
         html=render_to_string(f"emails/{kind.value}_body.html", context),
     )
+
+
+def queue(message: SentMessage) -> dict[str, Any]:
+    """Store it, unless it is there. Call it inside a transaction."""
     insert_missing(message)
     return {"message": message.key}
+
+
+def written_before(key: str) -> SentMessage:
+    """What an earlier try wrote down under that key: nothing else goes out."""
+    return SentMessage.objects.get(key=key)
 
 
 def undo_has_begun(undo_key: str) -> bool:
@@ -51,9 +60,8 @@ def undo_has_begun(undo_key: str) -> bool:
     return SentMessage.objects.filter(key=undo_key).exists()
 
 
-def message_of(key: str) -> Message:
-    """What goes to the mailer under that key: to the letter what was written down."""
-    row = SentMessage.objects.get(key=key)
+def message_of(row: SentMessage) -> Message:
+    """What goes to the mailer: to the letter what was written down."""
     return Message(recipient=row.recipient, subject=row.subject, body=row.body, html=row.html)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 
-from django.db import transaction
+from django.db import models, transaction
 from django.db.models import F
 
 from orders.models import SandboxMishap
@@ -18,6 +18,14 @@ def own_commit() -> AbstractContextManager[None]:
     tests would pass that life does not.
     """
     return transaction.atomic(durable=True)
+
+
+def added(row: models.Model) -> bool:
+    """Store `row` in a commit of its own, unless its unique values are taken, and say whether it was."""
+    if not transaction.get_connection().in_atomic_block:
+        return insert_missing(row)  # one statement is a transaction by itself: two ways to the database less
+    with own_commit():
+        return insert_missing(row)
 
 
 def first_times(key: str, times: int) -> bool:

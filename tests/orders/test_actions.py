@@ -517,8 +517,8 @@ def test_what_the_four_actions_ask_of_the_database(settings: Settings) -> None:
         asked[step] = sum("SAVEPOINT" not in query["sql"] for query in captured.captured_queries)
 
     assert asked == {
-        "reserve_inventory": 7,  # for two lines
-        "process_payment": 11,
-        "create_shipment": 7,
-        "send_confirmation_email": 10,
+        "reserve_inventory": 6,  # for two lines
+        "process_payment": 8,
+        "create_shipment": 5,
+        "send_confirmation_email": 7,
     }

@@ -7,12 +7,13 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
-from django.db import DataError, OperationalError, connection, transaction
+from django.db import DataError, InterfaceError, OperationalError, ProgrammingError, connection, transaction
 from django.utils import timezone
 
 from sagas import Kind, Saga, StepContext, StepPostponed, StepUnavailable, journal
@@ -550,3 +551,51 @@ def test_a_plain_function_waits_for_its_thread_without_its_time_running(world: W
 
     assert most == 2
     assert set(StepRecord.objects.values_list("outcome", flat=True)) == {"succeeded"}
+
+
+class TestAPlainFunctionsConnection:
+    """The thread and its connection are kept for the next function."""
+
+    def test_a_transaction_that_one_leaves_open_is_not_the_next_ones(self, world: World, settings: Any) -> None:
+        settings.SAGA_THREADS = 1
+        saga = make_saga(
+            [
+                make_step(world, "careless", action=lambda ctx: transaction.set_autocommit(False)),
+                make_step(world, "next", action=lambda ctx: {"autocommit": transaction.get_autocommit()}),
+            ]
+        )
+
+        run = run_threads(saga)
+
+        assert StepRecord.objects.get(run=run, step="next").result == {"autocommit": True}
+
+    def test_one_that_met_an_error_and_hid_it_is_made_anew(self, world: World, settings: Any) -> None:
+        settings.SAGA_THREADS = 1
+
+        def break_off(ctx: StepContext) -> None:
+            SagaRun.objects.exists()
+            transaction.get_connection().connection.close()  # as a server that restarts does
+            with suppress(InterfaceError, OperationalError, ProgrammingError):
+                SagaRun.objects.exists()
+
+        saga = make_saga(
+            [
+                make_step(world, "first", action=lambda ctx: {"there": SagaRun.objects.exists()}),
+                make_step(world, "broken", action=break_off),
+                make_step(world, "next", action=lambda ctx: {"there": SagaRun.objects.exists()}),
+            ]
+        )
+
+        run = run_threads(saga)
+
+        assert StepRecord.objects.get(run=run, step="next").result == {"there": True}
+
+
+def run_threads(saga: Saga) -> SagaRun:
+    """Driven to its end with plain functions in threads, each tried once."""
+    with registered(saga):
+        run = make_run(saga)
+        drive()
+    run.refresh_from_db()
+    assert (run.status, StepRecord.objects.filter(run=run).count()) == (RunStatus.COMPLETED.value, len(saga.steps))
+    return run

@@ -14,7 +14,7 @@ from orders.models import Reservation, StockItem, StockMovement
 from orders.providers.base import Line, Reserved, ReservedItem
 from orders.providers.errors import Declined
 from sagas import StepRefused
-from sagas.barrier import do_once, undo_once
+from sagas.barrier import first_time, undo_once
 
 PROVIDER = "local stock"
 
@@ -27,11 +27,12 @@ class LocalInventory:
         wanted: dict[str, int] = {}
         for line in lines:
             wanted[line.sku] = wanted.get(line.sku, 0) + line.quantity
+        held: list[dict[str, Any]] = []
         try:
-            result = do_once(key, lambda: {"items": _hold_all(wanted, key)})
+            is_new = first_time(key, lambda: held.extend(_hold_all(wanted, key)))
         except StepRefused as error:
             raise Declined(str(error), provider=PROVIDER, operation="reserve", code=error.code) from error
-        return _reserved(result["items"])
+        return _reserved(held if is_new else _rows(key, *Reservation.Status))
 
     def find_reservation(self, *, key: str) -> Reserved | None:
         """What is held under this key, or was shipped from it; None if nothing is."""
@@ -61,15 +62,16 @@ def _hold_all(wanted: Mapping[str, int], key: str) -> list[dict[str, Any]]:
     # In the order of the stock's keys, here and in _held: two orders that share two products, each having locked the
     # one that the other wants next, would otherwise wait for one another until the database kills one of them.
     in_order = sorted(wanted, key=stocks.__getitem__)
-    moved = [_hold(stocks[sku], sku, wanted[sku], key) for sku in in_order]
     held = [
         Reservation(
             reservation_id=f"RES-{secrets.token_hex(5).upper()}", key=key, stock_id=stocks[sku], quantity=wanted[sku]
         )
         for sku in in_order
     ]
-    StockMovement.objects.bulk_create(moved)
-    Reservation.objects.bulk_create(held)
+    Reservation.objects.bulk_create(
+        held
+    )  # before the counters: other orders wait for those, and for as short as can be
+    StockMovement.objects.bulk_create([_hold(stocks[sku], sku, wanted[sku], key) for sku in in_order])
     items = zip(in_order, held, strict=True)
     return [{"sku": sku, "quantity": row.quantity, "reservation_id": row.reservation_id} for sku, row in sorted(items)]
 

@@ -16,8 +16,7 @@ from django.core.mail import EmailMultiAlternatives
 from orders.models import SandboxMail
 from orders.providers.base import Message, Sent
 from orders.providers.errors import Declined, ProviderError, Unavailable
-from orders.providers.ledger import first_times, own_commit
-from sagas.barrier import insert_missing
+from orders.providers.ledger import added, first_times
 
 PROVIDER = "mail"
 
@@ -42,9 +41,8 @@ class DjangoMail:
         except (OSError, ValueError) as error:  # smtplib's own errors are OSErrors
             raise _outcome_of(error) from error
         sent = SandboxMail(key=key, email_id=f"EMAIL-{name[:12].upper()}", recipient=message.recipient)
-        with own_commit():
-            # Never before the sending: a mail noted and not sent would be one that nobody ever gets.
-            insert_missing(sent)
+        # Never before the sending: a mail noted and not sent would be one that nobody ever gets.
+        added(sent)
         return Sent(email_id=sent.email_id)
 
     def find(self, *, key: str) -> Sent | None:

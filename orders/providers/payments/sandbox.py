@@ -21,8 +21,7 @@ from django.db.models import F
 from orders.models import SandboxCharge, SandboxRefund
 from orders.providers.base import Charge, Refund
 from orders.providers.errors import Declined, OutcomeUnknown, ProviderError, Unavailable
-from orders.providers.ledger import first_times, own_commit
-from sagas.barrier import insert_missing
+from orders.providers.ledger import added, first_times, own_commit
 
 PROVIDER = "sandbox gateway"
 DECLINED = {
@@ -104,10 +103,9 @@ def _book(amount: Decimal, currency: str, method: str, key: str, order_id: str) 
         currency=currency,
         method=method,
     )
-    with own_commit():
-        if insert_missing(charge):
-            return charge, True
-        return SandboxCharge.objects.get(key=key), False
+    if added(charge):
+        return charge, True
+    return SandboxCharge.objects.get(key=key), False
 
 
 def _bar_or_find(charge_key: str) -> SandboxCharge:
@@ -119,8 +117,7 @@ def _bar_or_find(charge_key: str) -> SandboxCharge:
         currency=settings.SHOP_CURRENCY,
         barred=True,
     )
-    with own_commit():
-        return charge if insert_missing(charge) else SandboxCharge.objects.get(key=charge_key)
+    return charge if added(charge) else SandboxCharge.objects.get(key=charge_key)
 
 
 def _give_back(charge: SandboxCharge, key: str) -> Refund:

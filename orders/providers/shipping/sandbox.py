@@ -18,7 +18,7 @@ from django.utils import timezone
 from orders.models import SandboxParcel
 from orders.providers.base import Address, Line, Parcel
 from orders.providers.errors import Declined, OutcomeUnknown, Unavailable
-from orders.providers.ledger import first_times, own_commit
+from orders.providers.ledger import added, first_times, own_commit
 from sagas.barrier import insert_missing
 
 PROVIDER = "sandbox carrier"
@@ -47,10 +47,9 @@ class SandboxCarrier:
             estimated_delivery=timezone.localdate() + timedelta(days=DAYS),
             status=Status.HANDED_OVER if address.postcode == "00003" else Status.BOOKED,
         )
-        with own_commit():
-            is_new = insert_missing(parcel)
-            if not is_new:
-                parcel = SandboxParcel.objects.get(reference=reference)
+        is_new = added(parcel)
+        if not is_new:
+            parcel = SandboxParcel.objects.get(reference=reference)
         if parcel.status == Status.CANCELLED:
             raise Declined(
                 "This parcel was called off.", provider=PROVIDER, operation="create_shipment", code="already_undone"
