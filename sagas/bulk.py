@@ -28,27 +28,14 @@ def update_many(
     if not rows:
         return
     connection = connections[DEFAULT_DB_ALIAS]  # the real one: the proxy looks it up at each use
-    fields = [_field(model, name) for name in names]
-    key, guarding = _field(model, "pk"), _field(model, guard)
-    values = [[getattr(row, item.attname) for row in rows] for item in (*fields, key)]
+    statement, every = _update_statement(model, tuple(names), guard, connection.vendor)
+    values = [[getattr(row, item.attname) for row in rows] for item in every[:-1]]
     values.append([guarded(row) for row in rows])
-    every = (*fields, key, guarding)
-    table = connection.ops.quote_name(model._meta.db_table)
-    columns = [_column(item, connection) for item in every]
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
-            sets = ", ".join(f"{column} = new.v{n}" for n, column in enumerate(columns[:-2]))
-            cursor.execute(
-                f"UPDATE {table} SET {sets} FROM {_rows(every, connection)} "  # noqa: S608  (names from our own models)
-                f"WHERE {table}.{columns[-2]} = new.v{len(fields)} AND {table}.{columns[-1]} = new.v{len(fields) + 1}",
-                [_document(values)],
-            )
+            cursor.execute(statement, [_document(values)])
         else:
-            sets = ", ".join(f"{column} = %s" for column in columns[:-2])
-            cursor.executemany(
-                f"UPDATE {table} SET {sets} WHERE {columns[-2]} = %s AND {columns[-1]} = %s",  # noqa: S608
-                list(_stored(every, values, connection)),
-            )
+            cursor.executemany(statement, list(_stored(every, values, connection)))
         if cursor.rowcount not in (-1, len(rows)):
             raise RuntimeError(
                 f"{cursor.rowcount} of {len(rows)} rows of {model._meta.db_table} were there to be written: "
@@ -109,6 +96,27 @@ def insert_missing(row: models.Model) -> bool:
 
 
 @cache
+def _update_statement(
+    model: type[models.Model], names: tuple[str, ...], guard: str, vendor: str
+) -> tuple[str, Sequence[Field]]:
+    """The statement of update_many and the fields whose values it takes: `names`, the key, the guard."""
+    connection = connections[DEFAULT_DB_ALIAS]
+    every = [_field(model, name) for name in (*names, "pk", guard)]
+    *columns, key, guarding = [_column(item, connection) for item in every]
+    table = connection.ops.quote_name(model._meta.db_table)
+    if vendor == "postgresql":
+        sets = ", ".join(f"{column} = new.v{n}" for n, column in enumerate(columns))
+        statement = (
+            f"UPDATE {table} SET {sets} FROM {_rows(every, connection)} "  # noqa: S608  (names from our own models)
+            f"WHERE {table}.{key} = new.v{len(columns)} AND {table}.{guarding} = new.v{len(columns) + 1}"
+        )
+    else:
+        sets = ", ".join(f"{column} = %s" for column in columns)
+        statement = f"UPDATE {table} SET {sets} WHERE {key} = %s AND {guarding} = %s"  # noqa: S608
+    return statement, every
+
+
+@cache
 def _insert_statement(model: type[models.Model], with_key: bool, vendor: str) -> tuple[str, Sequence[Field]]:
     """The statement of insert_missing and the fields it takes; written once for each kind of row and database."""
     connection = connections[DEFAULT_DB_ALIAS]
@@ -138,7 +146,16 @@ def _rows(fields: Sequence[Field], connection: BaseDatabaseWrapper) -> str:
 def _document(values: Sequence[Sequence[Any]]) -> str:
     """The rows, of columns, as PostgreSQL reads them; times and ids as their texts."""
     names = [f"v{n}" for n in range(len(values))]
-    return json.dumps([dict(zip(names, row, strict=True)) for row in zip(*values, strict=True)], default=str)
+    texts: dict[int, str] = {}
+
+    def text(value: object) -> str:
+        # A batch's rows share their moments: each is written out once. `values` keeps them, so no id is used again.
+        known = texts.get(id(value))
+        if known is None:
+            known = texts[id(value)] = str(value)
+        return known
+
+    return json.dumps([dict(zip(names, row, strict=True)) for row in zip(*values, strict=True)], default=text)
 
 
 def _stored(

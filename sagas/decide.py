@@ -5,10 +5,11 @@ Forward order, retries, waits, deadline, cancelling, pivot and undo live here an
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import Enum, auto
+from functools import cached_property
 from typing import Any
 
 from sagas.definition import Kind, Saga, Step
@@ -51,6 +52,18 @@ class History:
     """"<step>:<direction>": a person asked for another try after this attempt number."""
     in_flight: frozenset[tuple[str, Direction]] = frozenset()
     """What the asking worker has under way. Any other attempt without an outcome is unknown."""
+
+    def of(self, step: str, direction: Direction) -> Sequence[Attempt]:
+        """The attempts of one direction of one step, in the order they began."""
+        return self._sorted.get((step, direction), ())
+
+    @cached_property
+    def _sorted(self) -> Mapping[tuple[str, Direction], list[Attempt]]:
+        # Each decision asks for each step, more than once: sorting them anew each time was a tenth of a run's cost.
+        attempts: dict[tuple[str, Direction], list[Attempt]] = {}
+        for attempt in self.attempts:
+            attempts.setdefault((attempt.step, attempt.direction), []).append(attempt)
+        return attempts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,6 +136,9 @@ class Progress:
     refused: bool = False
 
 
+NOT_STARTED = Progress(stand=Stand.NOT_STARTED)
+
+
 def decide(saga: Saga, history: History, now: datetime) -> Decision:
     """The next move of a run that has not ended. The same history and time give the same move."""
     failure = None if history.turned_back else turn_back_cause(saga, history, now)
@@ -133,17 +149,17 @@ def decide(saga: Saga, history: History, now: datetime) -> Decision:
 
 def progress(saga: Saga, history: History, step: Step, direction: Direction, now: datetime) -> Progress:
     """Where `step` stands in `direction` at `now`."""
-    every = [a for a in history.attempts if a.step == step.name and a.direction is direction]
+    every = history.of(step.name, direction)
     if not every:
-        return Progress(stand=Stand.NOT_STARTED)
+        return NOT_STARTED
     last = every[-1]
     if last.is_postponed and last.number > _fresh_from(history, last):
         return _postponed(saga, history, step, last, now)
+    if last.outcome in DONE:
+        return Progress(stand=Stand.DONE, number=last.number)
     tries = [a for a in every if not a.is_postponed]
     if last.outcome is None and (step.name, direction) in history.in_flight:
         return Progress(stand=Stand.IN_FLIGHT, number=last.number, failures=_failures(history, tries, direction))
-    if last.outcome in DONE:
-        return Progress(stand=Stand.DONE, number=last.number)
     if last.number <= _fresh_from(history, last):  # a person asked for another try since
         return Progress(
             stand=Stand.READY,
@@ -263,9 +279,7 @@ def _may_have_happened(tries: list[Attempt]) -> bool:
 def left_something(history: History, step: str) -> bool:
     """Whether the step's action did, or may have done, something that is there to be undone."""
     done = halfway = in_doubt = False
-    for attempt in history.attempts:
-        if attempt.step != step or attempt.direction is not Direction.ACTION:
-            continue
+    for attempt in history.of(step, Direction.ACTION):
         # That a look-up found nothing says that it may be sent again, and no more: a request that was under way, or a
         # worker that stalled before it sent, may come later still. The undo tells the provider to turn it away.
         if attempt.outcome is Outcome.REFUSED:
@@ -431,7 +445,7 @@ def retry_at(
     retry_after: timedelta | None = None,
 ) -> datetime:
     """When the attempt that has just failed may be tried again; `history` holds it without its outcome."""
-    tries = [a for a in history.attempts if (a.step, a.direction) == (attempt.step, attempt.direction)]
-    failures = _failures(history, [a for a in tries if a.number < attempt.number], attempt.direction) + 1
+    earlier = [a for a in history.of(attempt.step, attempt.direction) if a.number < attempt.number]
+    failures = _failures(history, earlier, attempt.direction) + 1
     policy = saga.step(attempt.step).policy(attempt.direction)
     return now + (retry_after if retry_after is not None else policy.delay_after(failures, draw=draw))

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import cached_property
 from typing import Any
 
 from sagas.exceptions import DefinitionError
@@ -242,11 +243,17 @@ class Saga:
 
     def before(self, name: str) -> tuple[str, ...]:
         """The steps that must be done before this one may start."""
-        step = self.step(name)
-        if step.after is not None:
-            return step.after
-        position = self.steps.index(step)
-        return (self.steps[position - 1].name,) if position else ()
+        self.step(name)
+        return self._before[name]
+
+    @cached_property
+    def _before(self) -> Mapping[str, tuple[str, ...]]:
+        names = [step.name for step in self.steps]
+        written = [(), *((name,) for name in names[:-1])]
+        return {
+            step.name: earlier if step.after is None else step.after
+            for step, earlier in zip(self.steps, written, strict=True)
+        }
 
     def all_before(self, name: str) -> frozenset[str]:
         """Everything before this step, near and far."""

@@ -62,16 +62,15 @@ def _hold_all(wanted: Mapping[str, int], key: str) -> list[dict[str, Any]]:
     # In the order of the stock's keys, here and in _held: two orders that share two products, each having locked the
     # one that the other wants next, would otherwise wait for one another until the database kills one of them.
     in_order = sorted(wanted, key=stocks.__getitem__)
+    moved = [_hold(stocks[sku], sku, wanted[sku], key) for sku in in_order]
     held = [
         Reservation(
             reservation_id=f"RES-{secrets.token_hex(5).upper()}", key=key, stock_id=stocks[sku], quantity=wanted[sku]
         )
         for sku in in_order
     ]
-    Reservation.objects.bulk_create(
-        held
-    )  # before the counters: other orders wait for those, and for as short as can be
-    StockMovement.objects.bulk_create([_hold(stocks[sku], sku, wanted[sku], key) for sku in in_order])
+    StockMovement.objects.bulk_create(moved)
+    Reservation.objects.bulk_create(held)
     items = zip(in_order, held, strict=True)
     return [{"sku": sku, "quantity": row.quantity, "reservation_id": row.reservation_id} for sku, row in sorted(items)]
 
