@@ -154,6 +154,7 @@ SAGA_SUBJECT_PAGES = {"order_processing": "order_detail"}  # the page of what a 
 SAGA_PROVIDERS_PAGE = "provider_list"  # the page of the outside systems that steps ask; empty: there is none
 SAGA_STARTERS = {"order": "orders.api.start_order"}  # `saga start order FILE`: what is more than a run
 SAGA_AMOUNTS_AT_RISK = {"order_processing": "orders.selectors.amounts_held"}  # by business key and currency
+SAGA_HEALTH_LINES = ["orders.health_lines.lines"]  # what the health page says of the shop, beside the engine
 SAGA_EFFECT_WORDS = {"order_processing": "orders.effect_words.words_of_run"}  # what dialogs say that acts do
 
 # The shop -----------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from orders.api_schema import NowhereApi
 from orders.login import LimitedLogin
 from orders.metrics import metrics
 from orders.preferences import preferences, stay
-from sagas.views import health, overview
+from sagas.views import health_json, health_page, overview, runbooks
 
 # Under /api/ these answer programs, elsewhere people.
 handler400 = "orders.api_errors.bad_request"
@@ -32,7 +32,9 @@ urlpatterns = [
     path("preferences/", preferences, name="preferences"),
     path("accounts/stay/", stay, name="stay"),
     path("accessibility/", TemplateView.as_view(template_name="accessibility.html"), name="accessibility"),
-    path("health/", health, name="health"),
+    path("health/", health_page, name="health"),
+    path("health.json", health_json, name="health_json"),
+    path("health/runbooks/", runbooks, name="runbooks"),
     path("overview/", overview, name="overview"),
     path("runs/", include("sagas.urls")),
     path("", include("orders.urls")),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import sys
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cache, partial
 from pathlib import Path
+from typing import cast
 
 from asgiref.sync import async_to_sync
 from django.conf import settings
@@ -151,3 +152,17 @@ def stalled(*, longer_than: timedelta) -> bool:
 def backlog() -> int | None:
     """How many wake-ups lie in the ORM broker; None: another broker, which is not asked."""
     return OrmQ.objects.count() if rings_in_transaction() else None
+
+
+def oldest_wake_up() -> datetime | None:
+    """Since when the oldest wake-up lies in the ORM broker, free to be taken; None: none does, or nobody can say."""
+    if not rings_in_transaction():
+        return None
+    free = OrmQ.objects.filter(lock__lte=timezone.now()).order_by("lock")
+    return cast("datetime | None", free.values_list("lock", flat=True).first())
+
+
+def sweep_due_at() -> datetime | None:
+    """When the cluster's scheduler sweeps next; long past: no scheduler is at work. None: it is not scheduled."""
+    planned = Schedule.objects.filter(func=SWEEP).order_by("next_run")
+    return cast("datetime | None", planned.values_list("next_run", flat=True).first())

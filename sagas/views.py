@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
 from typing import Concatenate, ParamSpec
 from urllib.parse import urlencode
 from uuid import UUID
@@ -11,7 +10,6 @@ from uuid import UUID
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.views import redirect_to_login
-from django.db import connection
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
@@ -21,7 +19,7 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET
 
-from sagas import charts, queue, selectors
+from sagas import charts, health, selectors
 from sagas.export import exported
 from sagas.graph import picture
 from sagas.models import SagaRun
@@ -32,9 +30,6 @@ from sagas.selectors import RunView
 from sagas.states import RunStatus
 
 PAGE = 50
-BEHIND_AFTER = timedelta(seconds=30)
-STALLED_AFTER = timedelta(seconds=10)
-"""Sooner than sagaworker restarts the cluster: what it mends is to be seen here first."""
 ACTS = {
     "retry": "Retry now",
     "skip": "Skip",
@@ -175,42 +170,35 @@ def overview(request: HttpRequest) -> HttpResponse:
 @never_cache
 @require_GET
 @staff_only
-def health(request: HttpRequest) -> HttpResponse:
-    """sagas/health.html: is the database there, is work being taken, how long is the queue."""
+def health_page(request: HttpRequest) -> HttpResponse:
+    """sagas/health.html: what works, since when something does not, whom it hits, and what to do about it."""
     now = timezone.now()
-    seen = selectors.worker_seen_at()
-    waiting = selectors.counts()
-    backlog = queue.backlog()
-    lines = [
-        ("Database", True, f"{connection.vendor} answers"),
-        ("Work is being taken", *_taking(now)),
-        (
-            "Queue",
-            backlog is None or backlog < 1000,
-            "another broker, not asked" if backlog is None else f"{backlog} wake-ups",
-        ),
-        ("Needs attention", waiting["needs_attention"] == 0, f"{waiting['needs_attention']} runs wait for a person"),
-    ]
-    context = {"section": "health", "lines": lines, "seen": seen, "counts": waiting, "now": now}
-    context["providers_page"] = settings.SAGA_PROVIDERS_PAGE
+    found = health.lines(now)
+    context = {
+        "section": "health",
+        "lines": found,
+        "worst": health.as_json(found, now)["state"],
+        "providers_page": settings.SAGA_PROVIDERS_PAGE,
+        "now": now,
+    }
     return render(request, "sagas/health.html", context)
 
 
-def _taking(now: datetime) -> tuple[bool, str]:
-    """Whether due work is taken, and a sentence with how many runs wait and for how long."""
-    stalled = queue.stalled(longer_than=STALLED_AFTER)
-    limit = STALLED_AFTER if stalled else BEHIND_AFTER
-    waiting = selectors.overdue(now=now, longer_than=limit)
-    oldest = waiting.order_by("due_at").first()
-    if oldest is None or oldest.due_at is None:
-        return True, f"no run has been due for more than {limit.seconds} s"
-    since = max(oldest.due_at, oldest.lease_until or oldest.due_at)
-    count = waiting.count()
-    what = f"{count} run{' has' if count == 1 else 's have'} been due for more than {limit.seconds} s"
-    what += f", the longest for {int((now - since).total_seconds())} s"
-    if stalled:
-        return False, f"Nobody takes work: {what}. `manage.py sagaworker` restarts a stalled cluster; is it running?"
-    return False, f"Workers take work and are behind: {what}."
+@never_cache
+@require_GET
+@staff_only
+def health_json(request: HttpRequest) -> HttpResponse:
+    """The same for programs."""
+    now = timezone.now()
+    return JsonResponse(health.as_json(health.lines(now), now))
+
+
+@require_GET
+@staff_only
+def runbooks(request: HttpRequest) -> HttpResponse:
+    """sagas/runbooks.html: what each line of the health page means, and what to do."""
+    context = {"section": "health", "providers_page": settings.SAGA_PROVIDERS_PAGE}
+    return render(request, "sagas/runbooks.html", context)
 
 
 def run_or_404(run_id: UUID) -> RunView:

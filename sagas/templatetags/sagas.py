@@ -9,11 +9,13 @@ from decimal import Decimal
 from typing import Any
 
 from django import template
+from django.conf import settings
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from sagas.models import RunEvent
+from sagas.models import RunEvent, SagaRun
 from sagas.presentation import (
     EVENT_WORDS,
     OUTCOME_BADGES,
@@ -148,6 +150,15 @@ def seconds_fine(seconds: float | None) -> str:
     if seconds is None:
         return "–"
     return f"{seconds * 1000:.0f} ms" if seconds < 1 else seconds_short(seconds)
+
+
+@register.simple_tag
+def subject_page(run: SagaRun) -> str:
+    """The page of what the run was started for, by settings.SAGA_SUBJECT_PAGES; its own where there is none."""
+    pages: Mapping[str, str] = getattr(settings, "SAGA_SUBJECT_PAGES", {})
+    if run.saga in pages:
+        return reverse(pages[run.saga], args=[run.business_key])
+    return reverse("run_detail", args=[run.pk])
 
 
 @register.filter

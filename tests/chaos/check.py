@@ -13,11 +13,11 @@ from django.utils import timezone
 from orders.audit import audit_shop
 from orders.models import Order
 from sagas.audit import audit_runs
+from sagas.health import STALLED_AFTER
 from sagas.models import SagaRun
 from sagas.queue import stalled
 from sagas.selectors import overdue
 from sagas.states import LIVE, RunStatus
-from sagas.views import STALLED_AFTER
 
 REST_SECONDS = 120
 LONGEST_WAIT_SECONDS = 60

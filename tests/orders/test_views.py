@@ -560,8 +560,8 @@ class TestHealth:
         text = text_of(gina.get("/health/"))
 
         assert (
-            "Look Work is being taken Nobody takes work: 2 runs have been due for more than 10 s, the longest for 42 s."
-            " `manage.py sagaworker` restarts a stalled cluster; is it running?"
+            "Failing Work is being taken Nobody takes work: 2 runs have been due for more than 10 s, "
+            "the longest for 42 s. `manage.py sagaworker` restarts a stalled cluster; is it running?"
         ) in text
 
     def test_work_that_is_taken_too_slowly(self, gina: Client) -> None:
@@ -572,7 +572,7 @@ class TestHealth:
         text = text_of(gina.get("/health/"))
 
         assert (
-            "Look Work is being taken Workers take work and are behind: 1 run has been due for more than 30 s, "
+            "Warning Work is being taken Workers take work and are behind: 1 run has been due for more than 30 s, "
             "the longest for 42 s."
         ) in text
 
