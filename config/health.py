@@ -1,19 +1,26 @@
 """Probes for whoever runs the site: is this process alive, and should it be sent requests?
 
-They say nothing about the workers; the staff's health page does, because it knows what is due and not taken.
+A web server without workers goes on taking orders: that nobody takes work is a warning here, and no reason to be out.
 """
 
 from __future__ import annotations
 
 import logging
+from datetime import timedelta
+from typing import Any
 
+from django.core.cache import cache
 from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, JsonResponse
+from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
+from sagas.selectors import overdue
+
 logger = logging.getLogger(__name__)
+UNTAKEN_AFTER = timedelta(seconds=30)
 
 
 @never_cache
@@ -26,14 +33,38 @@ def livez(request: HttpRequest) -> JsonResponse:
 @never_cache
 @require_safe
 def readyz(request: HttpRequest) -> JsonResponse:
-    """Ready: the database answers and has every migration. 503 otherwise, naming what is missing."""
+    """Ready: the database answers and has every migration. 503 otherwise, naming what is missing.
+
+    With `?verbose` also the cache, whose absence only takes limits away, and whether work lies untaken.
+    """
+    told = _database()
+    if told["status"] == "ok" and "verbose" in request.GET:
+        told |= {"cache": _cache(), "workers": _workers()}
+    return JsonResponse(told, status=200 if told["status"] == "ok" else 503)
+
+
+def _database() -> dict[str, Any]:
     try:
         executor = MigrationExecutor(connection)
         waiting = executor.migration_plan(executor.loader.graph.leaf_nodes())
     except DatabaseError:
         logger.exception("The database does not answer.")
-        return JsonResponse({"status": "unavailable", "database": "no answer", "migrations": "unknown"}, status=503)
+        return {"status": "unavailable", "database": "no answer", "migrations": "unknown"}
     if waiting:
         names = [f"{migration.app_label}.{migration.name}" for migration, _ in waiting]
-        return JsonResponse({"status": "unavailable", "database": "ok", "migrations": names}, status=503)
-    return JsonResponse({"status": "ok", "database": "ok", "migrations": "ok"})
+        return {"status": "unavailable", "database": "ok", "migrations": names}
+    return {"status": "ok", "database": "ok", "migrations": "ok"}
+
+
+def _cache() -> str:
+    try:
+        cache.set("readyz", "ok", 5)
+        return "ok" if cache.get("readyz") == "ok" else "warning: it forgets what it is told"
+    except Exception:  # each kind of cache has errors of its own
+        logger.exception("The cache does not answer.")
+        return "warning: no answer"
+
+
+def _workers() -> str:
+    late = overdue(now=timezone.now(), longer_than=UNTAKEN_AFTER)
+    return "warning: work has been due for 30 s and nobody takes it" if late.exists() else "ok"

@@ -56,13 +56,17 @@ SAMPLES = {
 }
 ACTS = ("retry", "skip", "resolve", "abandon", "cancel")
 
-PUBLIC = re.compile(r"^/(livez|readyz|accounts/login/|admin/login/|api/v1/(schema|docs|docs/console|problems|problems/not-found))$")
+PUBLIC = re.compile(
+    r"^/(livez|readyz|accessibility/|accounts/login/|admin/login/|api/v1/(schema|docs|docs/console|problems|problems/not-found))$"
+)
 """For everybody: nothing of any order is there."""
-OWN_SESSION = re.compile(r"^/(preferences/|accounts/logout/|admin/logout/|admin/password_change/(done/)?)$")
+OWN_SESSION = re.compile(
+    r"^/(preferences/|orders/columns/|accounts/stay/|accounts/logout/|admin/logout/|admin/password_change/(done/)?)$"
+)
 """These concern nobody but who asks."""
 API = re.compile(r"^/api(/.*)?$")
 ADMIN = re.compile(r"^/admin/")
-STAFF = re.compile(r"^/(metrics|health/|overview/|runs/.*|providers/.*)$")
+STAFF = re.compile(r"^/(metrics|health/|health.json|health/runbooks/|overview/|runs/.*|providers/.*)$")
 ORDERS = re.compile(r"^/(orders/.*)?$")
 INBOUND = re.compile(r"^/webhooks/\w+$")
 """Anybody may send there; what the provider has not signed comes to nothing. tests/orders/test_inbound.py"""

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import json
+import logging
+import sys
+from contextlib import suppress
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
-from django.db import DatabaseError, connection
+from django.db import DatabaseError, connection, transaction
 from django.db.migrations.recorder import MigrationRecorder
 from django.test import Client
+from django.utils import timezone
 
 from config import env
+from config.logs import JsonFormatter
 from config.middleware import POLICY
+from sagas import notices, run_log
+from sagas.models import SagaRun
+from sagas.testing import run_to_end
+from tests.factories import make_order, make_shop
 
 
 class TestEnv:
@@ -225,5 +237,72 @@ class TestProbes:
 
         assert (answer.status_code, answer.json()["database"]) == (503, "no answer")
 
+    @pytest.mark.django_db
+    def test_told_in_full_on_request(self, client: Client) -> None:
+        make_shop()
+        make_order()
+        well = client.get("/readyz?verbose").json()
+        SagaRun.objects.update(due_at=timezone.now() - timedelta(minutes=1))
+
+        late = client.get("/readyz?verbose")
+
+        assert (well["cache"], well["workers"]) == ("ok", "ok")
+        assert (late.status_code, late.json()["status"]) == (200, "ok")
+        assert late.json()["workers"] == "warning: work has been due for 30 s and nobody takes it"
+
     def test_only_reading_is_possible(self, client: Client) -> None:
         assert client.post("/livez").status_code == 405
+
+
+class TestLog:
+    def line(self, **fields: Any) -> dict[str, Any]:
+        record = logging.LogRecord("sagas.runs", logging.INFO, "file", 1, "two\nlines %s", ("here",), None)
+        vars(record).update(fields)
+        text = JsonFormatter().format(record)
+        assert "\n" not in text
+        told: dict[str, Any] = json.loads(text)
+        return told
+
+    def test_a_line_is_one_object(self) -> None:
+        told = self.line(request_id="r-1", order_id="ORD-1", step="", card="4242")
+
+        assert datetime.fromisoformat(told.pop("ts")).tzinfo is not None
+        assert told == {
+            "level": "info",
+            "logger": "sagas.runs",
+            "event": "two\nlines here",
+            "request_id": "r-1",
+            "order_id": "ORD-1",
+        }
+
+    def test_an_error_has_its_trace(self) -> None:
+        try:
+            raise ValueError("no")
+        except ValueError:
+            told = self.line(exc_info=sys.exc_info())
+
+        assert told["error"].endswith("ValueError: no")
+
+    @pytest.mark.django_db(transaction=True)
+    def test_what_happens_to_runs_is_said_once_it_is_so(
+        self, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(notices, "_listeners", [run_log.note])
+        caplog.set_level(logging.INFO, "sagas.runs")
+        make_shop()
+        with suppress(ZeroDivisionError), transaction.atomic():
+            make_order(order_id="ORD-0")
+            raise ZeroDivisionError
+        make_order(order_id="ORD-1", card_token="tok_declined")
+        run_to_end(SagaRun.objects.get())
+
+        said = [record for record in caplog.records if record.name == "sagas.runs"]
+
+        assert [(vars(one)["order_id"], one.getMessage(), vars(one)["step"]) for one in said] == [
+            ("ORD-1", "started", ""),
+            ("ORD-1", "step_done", "reserve_inventory"),
+            ("ORD-1", "turned_back", "process_payment"),
+            ("ORD-1", "step_done", "reserve_inventory"),
+            ("ORD-1", "compensated", ""),
+        ]
+        assert not any("ada" in JsonFormatter().format(one) for one in said)
