@@ -160,6 +160,23 @@ class Site:
             return False
 
 
+def family(site: Site) -> list[int]:
+    """Every process that was started for this site, told by its environment, however it came to be."""
+    mark = f"VAR_DIR={site.env['VAR_DIR']}".encode()
+    found = []
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdigit():
+            continue
+        try:
+            environment = (folder / "environ").read_bytes()
+            state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:  # ended meanwhile, or somebody else's
+            continue
+        if mark in environment.split(b"\0") and state != "Z":
+            found.append(int(folder.name))
+    return found
+
+
 def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))

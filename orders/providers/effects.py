@@ -22,6 +22,7 @@ from sagas.barrier import insert_missing
 
 Kind = OutsideEffect.Kind
 LOOK_AGAIN = timedelta(minutes=10)
+FIRST_LOOK = timedelta(seconds=60)
 LONGEST_PENDING = timedelta(days=14)
 """Bank transfers that a gateway waits for end within ten days."""
 
@@ -128,6 +129,15 @@ def note(effect: OutsideEffect, *, remote_id: str = "", reference: str = "", **f
         row.facts = row.facts | facts
         row.save(update_fields=["remote_id", "reference", "facts", "updated_at"])
     return row
+
+
+def look_again(effect: OutsideEffect, settled: timedelta) -> timedelta | None:
+    """When to look for an effect whose answer was lost: soon at first, ever more rarely, and the last time when it is
+    `settled` that it did not happen. Few looks: a step has few tries."""
+    if effect.asked_at is None:
+        return None
+    age = timezone.now() - effect.asked_at
+    return max(min(max(4 * age, FIRST_LOOK), settled - age), timedelta(seconds=1))
 
 
 def asked_since(effect: OutsideEffect) -> datetime | None:

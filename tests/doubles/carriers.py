@@ -18,6 +18,7 @@ class CarrierDouble(Double):
         self.parcels: dict[str, dict[str, Any]] = {}
         self.hidden = False
         self.tokens = 0
+        self.over_until = 0
 
     @property
     def live(self) -> list[str]:
@@ -44,7 +45,12 @@ class CarrierDouble(Double):
         return Reply(said={"access_token": f"token-{self.tokens}", "expires_in": 14399, "token_type": "Bearer"})
 
     def is_known(self, call: Call) -> bool:
-        return call.headers.get("Authorization") == f"Bearer token-{self.tokens}"
+        number = call.headers.get("Authorization", "").removeprefix("Bearer token-")
+        return number.isdigit() and self.over_until < int(number) <= self.tokens
+
+    def forget_tokens(self) -> None:
+        """Every token given out so far is over."""
+        self.over_until = self.tokens
 
 
 class UpsDouble(CarrierDouble):

@@ -1,4 +1,4 @@
-"""Plays SendGrid, and Amazon SES by way of moto."""
+"""Plays SendGrid, Amazon SES by way of moto, and a mail server by way of aiosmtpd."""
 
 from __future__ import annotations
 
@@ -100,3 +100,23 @@ class SesDouble(Double):
         signed = {"Authorization": "AWS4-HMAC-SHA256 Credential=a/20300101/eu-central-1/ses/aws4_request"}
         made = self._client.post("/v2/email/identities", json={"EmailIdentity": sender}, headers=signed)
         made.raise_for_status()
+
+
+class Sink:
+    """What aiosmtpd asks: who may get mail, and what to do with it."""
+
+    def __init__(self) -> None:
+        self.mails: list[tuple[str, str]] = []
+        self.answers: dict[str, str] = {}
+
+    async def handle_RCPT(self, server: Any, session: Any, envelope: Any, address: str, options: Any) -> str:
+        if address in self.answers:
+            return self.answers[address]
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
+
+    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:
+        text = envelope.content.decode()
+        number = next(line for line in text.splitlines() if line.lower().startswith("message-id:"))
+        self.mails.append((envelope.rcpt_tos[0], number.partition(":")[2].strip()))
+        return "250 OK"

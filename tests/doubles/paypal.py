@@ -90,7 +90,8 @@ class PayPalDouble(Double):
             self.tokens += good
             token = {"access_token": f"token-{self.tokens}", "expires_in": 32400}
             return Reply(said=token) if good else Reply(status=401, said={"error": "invalid_client"})
-        if call.headers.get("Authorization") != f"Bearer token-{self.tokens}":
+        number = call.headers.get("Authorization", "").removeprefix("Bearer token-")
+        if not number.isdigit() or not 0 < int(number) <= self.tokens:
             return Reply(status=401, said={"name": "AUTHENTICATION_FAILURE", "message": "Authentication failed"})
         key = call.headers.get("PayPal-Request-Id", "")
         if call.method == "POST" and key and key in self.keys:

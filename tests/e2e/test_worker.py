@@ -13,7 +13,7 @@ import pytest
 from sagas.models import SagaRun, StepRecord
 from sagas.services import start
 from sagas.states import RunStatus
-from tests.processes import Process, Site, wait_for
+from tests.processes import Process, Site, family, wait_for
 from tests.sagas.toyapp.saga import ERRAND
 from tests.sagas.toys import attempts_of, registered
 
@@ -59,23 +59,6 @@ def has_status(run: SagaRun, status: RunStatus) -> bool:
 
 def wait_until(run: SagaRun, status: RunStatus, *, seconds: float = 60) -> None:
     wait_for(f"{run.business_key} to be {status.value}", lambda: has_status(run, status), seconds=seconds)
-
-
-def family(site: Site) -> list[int]:
-    """Every process that was started for this site, told by its environment, however it came to be."""
-    mark = f"VAR_DIR={site.env['VAR_DIR']}".encode()
-    found = []
-    for folder in Path("/proc").iterdir():
-        if not folder.name.isdigit():
-            continue
-        try:
-            environment = (folder / "environ").read_bytes()
-            state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
-        except OSError:  # ended meanwhile, or somebody else's
-            continue
-        if mark in environment.split(b"\0") and state != "Z":
-            found.append(int(folder.name))
-    return found
 
 
 def worker_pid(run: SagaRun) -> int:

@@ -506,7 +506,7 @@ class TestCarriers:
             assert not van.double.tokens
             return
         book(van)
-        van.double.tokens += 1  # every token given out so far is over
+        van.double.forget_tokens()
 
         cancel(van)
 

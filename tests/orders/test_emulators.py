@@ -27,6 +27,7 @@ from orders.providers.errors import Declined, OutcomeUnknown, ProviderError, Una
 from orders.providers.shipping.booking import Destination
 from tests.doubles import stripe
 from tests.doubles.emulators import PrismFront, localstripe, prism, stripe_stateful_mock
+from tests.doubles.mail import Sink
 from tests.doubles.setups import TABLES
 from tests.processes import free_port, wait_for
 
@@ -332,27 +333,6 @@ class TestPrism:
 
         assert {method for method, _, _ in front.seen} == {"POST", "GET", "DELETE"}
         assert [one for one in front.seen if one[2] >= 300] == [], front.said
-
-
-class Sink:
-    """What aiosmtpd is asked: who may get mail, and what came."""
-
-    def __init__(self) -> None:
-        self.mails: list[tuple[str, str]] = []
-        self.answers: dict[str, str] = {}
-        self.drops = 0
-
-    async def handle_RCPT(self, server: Any, session: Any, envelope: Any, address: str, options: Any) -> str:
-        if address in self.answers:
-            return self.answers[address]
-        envelope.rcpt_tos.append(address)
-        return "250 OK"
-
-    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:
-        text = envelope.content.decode()
-        number = next(line for line in text.splitlines() if line.lower().startswith("message-id:"))
-        self.mails.append((envelope.rcpt_tos[0], number.partition(":")[2].strip()))
-        return "250 OK"
 
 
 class TestSmtp:

@@ -15,7 +15,7 @@ from orders.audit import audit_shop
 from orders.models import OutsideEffect, Payment, PaymentOperation, SentMessage, Shipment
 from orders.services import cancel_order
 from sagas.models import SagaRun
-from sagas.testing import RunReport, run_to_end
+from sagas.testing import FrozenClock, RunReport, drive_once, run_to_end
 from tests.doubles.adyen import notification
 from tests.doubles.paypal import DECLINED
 from tests.factories import make_order, make_shop
@@ -202,6 +202,38 @@ def test_a_lost_answer_anywhere_loses_nothing_and_does_nothing_twice(shop: Open,
     assert shop.held() == (9999, 1, 3)
     assert shop.mails == (2 if (where, ill) == ("mail", "cut") else 1)  # a mail that may have gone is sent once more
     audited()
+
+
+def test_a_swallowed_booking_is_made_again_without_anybodys_help(shop: Open) -> None:
+    """The carrier is asked, ever more rarely, until it is sure that it has nothing: with the tries that a step has."""
+    run = shop.order()
+    shop.van.fall_ill("cut before", shop.shop.books)
+    clock = Passing()
+
+    for _ in range(40):
+        drive_once(run, clock=clock)
+        shop.tell()
+        run.refresh_from_db()
+        if run.status in {"completed", "compensated", "needs_attention"}:
+            break
+        clock.sleep_until(run)
+
+    assert (run.status, shop.held()) == ("completed", (9999, 1, 3))
+    looks = [row.started_at for row in run.records.filter(step="create_shipment").order_by("id")]
+    assert 4 <= len(looks) <= 6
+    audited()
+
+
+class Passing(FrozenClock):
+    """Goes on by sleeping until the run is due, for the adapters' notes too."""
+
+    def sleep_until(self, run: SagaRun) -> None:
+        due = SagaRun.objects.get(pk=run.pk).due_at
+        span = max((due or self()) - self(), timedelta(seconds=1))
+        self.advance(span)
+        for effect in OutsideEffect.objects.exclude(asked_at=None):
+            assert effect.asked_at is not None
+            OutsideEffect.objects.filter(pk=effect.pk).update(asked_at=effect.asked_at - span)
 
 
 def finish_in_time(shop: Open, run: SagaRun) -> RunReport:

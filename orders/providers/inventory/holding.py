@@ -65,7 +65,7 @@ class InventoryByReference(ABC):
                 return _reserved(_note(effect, text, held))
             # Also when a part is there: whoever asked for it may be asking for the rest just now.
             if not effects.claim(effect, settled=self.settled):
-                raise self._unknown("reserve")
+                raise self._unknown("reserve", effect)
         try:
             held = self.hold(wanted, text, held)
         except Declined:
@@ -89,7 +89,7 @@ class InventoryByReference(ABC):
             return None
         held = self.look_for(self.text_of(key))
         if not held and timezone.now() - effect.asked_at < self.settled:
-            raise self._unknown("find_reservation")
+            raise self._unknown("find_reservation", effect)
         return None  # nothing, or a part: asked for again with the same key, the rest is added
 
     def release(self, *, action_key: str, key: str) -> Reserved:
@@ -108,7 +108,7 @@ class InventoryByReference(ABC):
         is_whole = bool(held) and set(held) >= set(effect.facts.get("wanted", []))
         if not is_whole and asked is not None and timezone.now() - asked < self.settled:
             # What is still on its way there would be held for ever.
-            raise self._unknown("release")
+            raise self._unknown("release", effect)
         effects.note(effect, remote_id=text if known else "", released=True)
         effect.refresh_from_db()
         return _reserved(effect)
@@ -123,12 +123,13 @@ class InventoryByReference(ABC):
         except (Unavailable, OutcomeUnknown):
             return True
 
-    def _unknown(self, operation: str) -> OutcomeUnknown:
+    def _unknown(self, operation: str, effect: OutsideEffect) -> OutcomeUnknown:
         return OutcomeUnknown(
             "A reservation was sent, its answer was lost, and it is not to be seen yet.",
             provider=self.provider,
             operation=operation,
             code=NOT_SEEN,
+            retry_after=effects.look_again(effect, self.settled),
         )
 
 

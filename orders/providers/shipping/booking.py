@@ -101,7 +101,7 @@ class CarrierByReference(ABC):
             if found is not None:
                 return found
             if not effects.claim(effect, settled=self.settled):
-                raise self._unknown("create_shipment")
+                raise self._unknown("create_shipment", effect)
         try:
             booked = self.book(reference, address, lines, key)
         except (Declined, Unavailable):
@@ -143,7 +143,7 @@ class CarrierByReference(ABC):
                 return self._note(effect, booked)
             if timezone.now() - effect.asked_at >= self.settled:
                 return None
-        raise self._unknown(operation)
+        raise self._unknown(operation, effect)
 
     def _note(self, effect: OutsideEffect, booked: Booked) -> OutsideEffect:
         return effects.note(
@@ -163,13 +163,14 @@ class CarrierByReference(ABC):
             carrier=self.provider,
         )
 
-    def _unknown(self, operation: str) -> OutcomeUnknown:
+    def _unknown(self, operation: str, effect: OutsideEffect) -> OutcomeUnknown:
         return OutcomeUnknown(
             "A booking was sent, its answer was lost, and the carrier does not show it"
             + (" yet." if self.finds else ": look for it in the carrier's portal."),
             provider=self.provider,
             operation=operation,
             code=NOT_SEEN,
+            retry_after=effects.look_again(effect, self.settled) if self.finds else None,
         )
 
 
