@@ -18,7 +18,7 @@ from django.db.models import Count, QuerySet
 from django.utils import timezone
 from django.utils.module_loading import import_string
 
-from sagas import console, graph, operations, overview, queue, registry, selection, selectors, services
+from sagas import console, crashtest, graph, operations, overview, queue, registry, selection, selectors, services
 from sagas.console import NotFound
 from sagas.exceptions import ActRefused, DuplicateRun, InvalidExport, InvalidInput
 from sagas.export import exported, imported
@@ -85,6 +85,11 @@ class Command(BaseCommand):
         recover = verbs.add_parser("recover", help="ring for what is due and held by nobody")
         recover.add_argument("--older-than", type=_span, help="only if something has been due for so long")
         recover.add_argument("--dry-run", action="store_true", help="say what is due, and ring for nothing")
+        crashed = verbs.add_parser(
+            "crashtest", help="kill a worker at every edge of every step, in a database of its own"
+        )
+        crashed.add_argument("--runs", type=_positive, default=crashtest.edges(), help="each with one killed worker")
+        crashed.add_argument("--seed", type=int, default=1, help="draws their order")
         export = verbs.add_parser("export", help="a run with all that is recorded of it, as JSON")
         export.add_argument("run")
         export.add_argument("--redact", action="store_true", help="without the values of what went in and out")
@@ -124,6 +129,7 @@ class Command(BaseCommand):
             "check": self._check,
             "doctor": self._doctor,
             "recover": self._recover,
+            "crashtest": self._crashtest,
             "export": self._export,
             "start": self._begin,
             "import": self._import,
@@ -327,6 +333,28 @@ class Command(BaseCommand):
             self.stdout.write("Nothing has been due for so long.")
         else:
             self.stdout.write(f"{queue.sweep()} runs are due and held by nobody.")
+
+    def _crashtest(self, options: dict[str, Any]) -> None:
+        bar, faulty, killed = Progress(options["runs"]), 0, 0
+        with crashtest.database_of_its_own():
+            for one in crashtest.crash_runs(runs=options["runs"], seed=options["seed"]):
+                killed += one.was_killed
+                if one.faults:
+                    faulty += 1
+                    bar.clear()
+                    self.stderr.write(f"Run {one.number}, {one.story}, killed at {one.point}: {'; '.join(one.faults)}")
+                bar.show(one.number + 1)
+            findings = crashtest.audited()
+        bar.clear()
+        for finding in findings:
+            self.stderr.write(finding)
+        self.stdout.write(f"{killed} workers were killed in {options['runs']} runs with seed {options['seed']}.")
+        if faulty or findings:
+            self.stdout.write(f"{faulty} runs did not end as they should; the audit has {len(findings)} findings.")
+            sys.exit(1)
+        self.stdout.write(
+            "Each run ended all done or all undone, every effect happened once, and the audit finds nothing."
+        )
 
     def _export(self, options: dict[str, Any]) -> None:
         run = console.run_of(options["run"])
