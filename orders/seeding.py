@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -50,9 +50,9 @@ def place_scenario(scenario: Scenario) -> Order:
     return order
 
 
-def place_all() -> list[Order]:
+def place_all(scenarios: Iterable[Scenario] = SCENARIOS) -> list[Order]:
     """One order per scenario."""
-    return [place_scenario(scenario) for scenario in SCENARIOS]
+    return [place_scenario(scenario) for scenario in scenarios]
 
 
 def _seed_product(item: DemoProduct) -> None:

@@ -136,11 +136,17 @@ class TestKeyCommand:
         assert Caller(token).get(ORDERS).status_code == 200
         call_command("apikey", "list")
         listed = capsys.readouterr().out
+        call_command("apikey", "list", "--output", "json")
+        (told,) = json.loads(capsys.readouterr().out)
         call_command("apikey", "revoke", "shop")
 
         assert "shop  ada   osk_" in listed
         assert "orders:read orders:write  live until" in listed
         assert token.rpartition("_")[2] not in listed
+        assert (told["name"], told["user"], told["scopes"]) == ("shop", "ada", ["orders:read", "orders:write"])
+        assert set(told) == {
+            "name", "user", "prefix", "scopes", "state", "created_at", "expires_at", "revoked_at", "last_used_at",
+        }  # fmt: skip
         assert Caller(token).get(ORDERS).status_code == 401
 
     @pytest.mark.parametrize(
@@ -151,6 +157,8 @@ class TestKeyCommand:
             (["create", "--user", "ada", "--name", "x", "--expires", "soon"], "expected a date like"),
             (["create", "--user", "ada", "--name", "x", "--expires", "2020-01-01"], "that is over already"),
             (["revoke", "nothing"], "There is no key nothing."),
+            (["revoke", "takn"], "Did you mean taken?"),
+            (["create", "--user", "adda", "--name", "x"], "Did you mean ada?"),
         ],
     )
     def test_what_cannot_be_is_said(self, arguments: list[str], message: str) -> None:

@@ -495,11 +495,31 @@ class TestCommand:
 
         call_command("webhooks", "list", "--status", "delivered")
         listed = capsys.readouterr().out
-        call_command("webhooks", "resend", listed.split()[0])
+        call_command("webhooks", "list", "--since", "1h", "--output", "json")
+        (told,) = json.loads(capsys.readouterr().out)
+        call_command("webhooks", "list", "--output", "jsonl")
+        assert json.loads(capsys.readouterr().out) == told
+        call_command("webhooks", "resend", str(told["id"]), "--dry-run")
+        dry = capsys.readouterr().out
+        deliver_due()
+        assert len(receiver.got) == 1
+        call_command("webhooks", "resend", str(told["id"]))
         deliver_due()
 
-        assert f"delivered  1 tries  204  webhook.test  {receiver.url}" in listed
+        heading, row = listed.splitlines()
+        assert heading.split() == ["ID", "STATUS", "TRIES", "ANSWER", "TYPE", "ORDER", "AT", "URL"]
+        assert row.split()[1:5] == ["delivered", "1", "204", "webhook.test"]
+        assert (told["status"], told["answer"], told["url"]) == ("delivered", 204, receiver.url)
+        assert dry.startswith(f"Would send {told['id']} again: ")
         assert len(receiver.got) == 2
+
+    def test_nothing_is_nothing(self, ada: User, capsys: pytest.CaptureFixture[str]) -> None:
+        call_command("webhooks", "list")
+        assert capsys.readouterr() == ("", "No delivery fits.\n")
+        call_command("webhooks", "list", "--output", "json")
+        assert capsys.readouterr().out == "[]\n"
+        with pytest.raises(CommandError, match="no stretch of time"):
+            call_command("webhooks", "list", "--since", "yesterday")
 
     def test_what_is_not_there(self, ada: User) -> None:
         for words in (["resend", "7"], ["resend"], ["send-test", "7"]):

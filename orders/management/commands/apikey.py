@@ -13,6 +13,7 @@ from django.utils.dateparse import parse_date
 from orders.api_keys import KeyNameTaken, UnknownScope, create_key, revoke_key
 from orders.models import ApiKey, Scope, User
 from orders.models.api_key import TOKEN_START
+from sagas import console
 
 USUAL_SCOPES = [Scope.ORDERS_READ.value, Scope.ORDERS_WRITE.value]
 
@@ -32,7 +33,8 @@ class Command(BaseCommand):
             help=f"may be given several times; {' and '.join(USUAL_SCOPES)} if it is not given",
         )
         create.add_argument("--expires", help="a date, 2027-01-31, or a number of days, 90d; never, if not given")
-        verbs.add_parser("list", help="show every key, without its secret")
+        listed = verbs.add_parser("list", help="show every key, without its secret")
+        listed.add_argument("--output", choices=("text", "json", "jsonl"), default="text")
         revoke = verbs.add_parser("revoke", help="let a key open nothing from now on")
         revoke.add_argument("name")
 
@@ -41,14 +43,15 @@ class Command(BaseCommand):
             case "create":
                 self._create(options)
             case "list":
-                self._list()
+                self._list(options["output"])
             case "revoke":
                 self._revoke(options["name"])
 
     def _create(self, options: dict[str, Any]) -> None:
         user = User.objects.filter(username=options["user"]).first()
         if user is None:
-            raise CommandError(f"There is no user {options['user']}.")
+            names = User.objects.values_list("username", flat=True)[: console.ALIKE_AMONG]
+            raise CommandError(f"There is no user {options['user']}.{console.meant(options['user'], names)}")
         try:
             key, text = create_key(
                 user=user,
@@ -63,7 +66,12 @@ class Command(BaseCommand):
         # Alone on its stream, so that it can be piped to where it is kept.
         self.stdout.write(text)
 
-    def _list(self) -> None:
+    def _list(self, output: str) -> None:
+        if output != "text":
+            told = [_told(key) for key in ApiKey.objects.select_related("user").order_by("name")]
+            for one in [told] if output == "json" else told:
+                self.stdout.write(console.as_json(one, indent=2 if output == "json" else None))
+            return
         rows = [("NAME", "USER", "KEY", "SCOPES", "STATE", "LAST USED")]
         for key in ApiKey.objects.select_related("user").order_by("name"):
             used = f"{key.last_used_at:%Y-%m-%d %H:%M}" if key.last_used_at else "never"
@@ -77,8 +85,15 @@ class Command(BaseCommand):
         try:
             key = revoke_key(name=name)
         except ApiKey.DoesNotExist:
-            raise CommandError(f"There is no key {name}. `apikey list` shows them.") from None
+            meant = console.meant(name, ApiKey.objects.values_list("name", flat=True)[: console.ALIKE_AMONG])
+            raise CommandError(f"There is no key {name}.{meant} `apikey list` shows them.") from None
         self.stdout.write(f"Key {key.name} is revoked.")
+
+
+def _told(key: ApiKey) -> dict[str, Any]:
+    """A key as programs read it, without its secret."""
+    names = ("name", "prefix", "scopes", "created_at", "expires_at", "revoked_at", "last_used_at")
+    return {"user": key.user.username, "state": state_of(key), **{name: getattr(key, name) for name in names}}
 
 
 def expiry(text: str | None, *, now: datetime) -> datetime | None:

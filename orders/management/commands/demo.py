@@ -7,6 +7,9 @@ import signal
 import socket
 import sys
 import time
+import webbrowser
+from argparse import BooleanOptionalAction
+from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -45,6 +48,16 @@ class Command(BaseCommand):
             action="store_true",
             help="Stop when every order has ended; exit code 1 if one did not end as expected.",
         )
+        parser.add_argument(
+            "--scenario",
+            action="append",
+            choices=sorted(BY_NAME),
+            metavar="NAME",
+            help=f"Only this one; may be given several times: {', '.join(sorted(BY_NAME))}.",
+        )
+        parser.add_argument(
+            "--browser", action=BooleanOptionalAction, default=None, help="Open the page; on a terminal that has one."
+        )
         parser.add_argument("--timeout", type=float, default=120, help="Seconds that --exit-when-done waits at most.")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -65,7 +78,9 @@ class Command(BaseCommand):
             children.start("worker", sys.argv[0], "sagaworker")
             self._wait_for_web(port, children)
             self._introduce(seeded, children)
-            place_all()
+            place_all([BY_NAME[name] for name in options["scenario"] or BY_NAME])
+            if options["browser"] or (options["browser"] is None and has_screen(os.environ)):
+                webbrowser.open(f"{settings.SITE_URL}{reverse('order_list')}")
             code = self._watch(children, options)
         if code:
             raise CommandError("Not every order ended as expected.", returncode=code)
@@ -185,6 +200,12 @@ def verdict_of(row: OrderRow, scenario: Scenario) -> tuple[str, bool]:
     if scenario.end == "needs_attention" or row.failure_code == "cancelled":
         return "by hand", True
     return f"expected {scenario.end.replace('_', ' ')}", False
+
+
+def has_screen(environment: Mapping[str, str]) -> bool:
+    """Whether somebody sits before a browser: not over ssh, nor where only a text browser would take the terminal."""
+    is_graphical = sys.platform == "darwin" or "DISPLAY" in environment or "WAYLAND_DISPLAY" in environment
+    return sys.stdout.isatty() and is_graphical and "SSH_CONNECTION" not in environment
 
 
 def free_port(wanted: int) -> int:

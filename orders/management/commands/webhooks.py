@@ -1,16 +1,23 @@
 from __future__ import annotations
 
+import argparse
 from datetime import timedelta
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from orders.exceptions import InvalidOrder
 from orders.models import WebhookDelivery, WebhookEndpoint
 from orders.webhooks import endpoints
+from sagas import console
 
 SHOWN = 50
+COLUMNS = (
+    ("id", "ID"), ("status", "STATUS"), ("attempts", "TRIES"), ("answer", "ANSWER"), ("type", "TYPE"),
+    ("order_id", "ORDER"), ("created_at", "AT"), ("url", "URL"),
+)  # fmt: skip
 
 
 class Command(BaseCommand):
@@ -21,10 +28,13 @@ class Command(BaseCommand):
         listed = verbs.add_parser("list", help=f"the newest {SHOWN} deliveries")
         listed.add_argument("--endpoint", type=int, help="its number")
         listed.add_argument("--status", choices=WebhookDelivery.Status.values)
-        listed.add_argument("--since-hours", type=float, help="of events so many hours old at most")
+        listed.add_argument("--since", type=_span, help="of events in the last 90s, 15m, 2h, 3d")
+        listed.add_argument("--output", choices=("text", "json", "jsonl"), default="text")
         resend = verbs.add_parser("resend", help="send deliveries again now, under the same ids")
         resend.add_argument("delivery", nargs="*", type=int, help="their numbers")
         resend.add_argument("--failed-of", type=int, metavar="ENDPOINT", help="all given up for this endpoint")
+        resend.add_argument("--since", type=_span, help="with --failed-of: of events in the last 2h, 3d")
+        resend.add_argument("--dry-run", action="store_true", help="say which, and send none")
         test = verbs.add_parser("send-test", help="send a message that tells of nothing")
         test.add_argument("endpoint", type=int)
 
@@ -37,19 +47,30 @@ class Command(BaseCommand):
             rows = rows.filter(endpoint=options["endpoint"])
         if options["status"]:
             rows = rows.filter(status=options["status"])
-        if options["since_hours"] is not None:
-            rows = rows.filter(event__created_at__gte=timezone.now() - timedelta(hours=options["since_hours"]))
-        for one in rows[:SHOWN]:
-            answer = one.last_code or one.last_error or "–"
-            what = f"{one.event.type} {one.event.order_id}".strip()
-            self.stdout.write(f"{one.pk}  {one.status}  {one.attempts} tries  {answer}  {what}  {one.endpoint.url}")
+        found = [_row(one) for one in _since(rows, options["since"])[:SHOWN]]
+        if options["output"] == "json":
+            self.stdout.write(console.as_json(found))
+        elif options["output"] == "jsonl":
+            for row in found:
+                self.stdout.write(console.as_json(row, indent=None))
+        elif found:
+            for line in console.as_table(found, COLUMNS, is_iso=False):
+                self.stdout.write(line)
+        else:
+            self.stderr.write("No delivery fits.")
 
     def _resend(self, options: dict[str, Any]) -> None:
         rows = WebhookDelivery.objects.filter(pk__in=options["delivery"])
         if options["failed_of"] is not None:
-            rows = WebhookDelivery.objects.filter(endpoint=options["failed_of"], status="failed")
+            rows = _since(
+                WebhookDelivery.objects.filter(endpoint=options["failed_of"], status="failed"), options["since"]
+            )
         elif rows.count() != len(set(options["delivery"])) or not options["delivery"]:
             raise CommandError("Name deliveries that there are; `webhooks list` shows them.")
+        if options["dry_run"]:
+            for one in rows.select_related("endpoint", "event"):
+                self.stdout.write(f"Would send {one.pk} again: {one.event} to {one.endpoint.url}")
+            return
         count = 0
         for one in rows:
             endpoints.redeliver(one)
@@ -65,3 +86,28 @@ class Command(BaseCommand):
         except InvalidOrder as error:
             raise CommandError(error.errors[0].message) from error
         self.stdout.write(f"Delivery {delivery.pk} is on its way to {endpoint.url}.")
+
+
+def _since(rows: QuerySet[WebhookDelivery], span: timedelta | None) -> QuerySet[WebhookDelivery]:
+    return rows.filter(event__created_at__gte=timezone.now() - span) if span else rows
+
+
+def _row(one: WebhookDelivery) -> dict[str, Any]:
+    return {
+        "id": one.pk,
+        "status": one.status,
+        "attempts": one.attempts,
+        "answer": one.last_code or one.last_error,
+        "type": one.event.type,
+        "order_id": one.event.order_id,
+        "created_at": one.event.created_at,
+        "next_at": one.next_at,
+        "url": one.endpoint.url,
+    }
+
+
+def _span(text: str) -> timedelta:
+    try:
+        return console.span(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
