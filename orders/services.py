@@ -107,6 +107,8 @@ def hand_over(*, order_id: str, actor: str) -> Shipment:
     is_first = engine.signal(run_id=_run_of(order).pk, name=HANDED_OVER, payload={}, actor=actor)
     run = _run_of(order)
     shipment = Shipment.objects.filter(order=order).first()
+    if run.pruned_at is not None:
+        raise HandOverRefused(order.order_id, f"its history was archived on {run.pruned_at:%Y-%m-%d}")
     if run.turned_back_at is not None or run.cancel_requested_at is not None:
         raise HandOverRefused(order.order_id, "the order is being undone, or has been")
     if shipment is None:

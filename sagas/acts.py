@@ -71,6 +71,8 @@ def possible_acts(held: Held, now: datetime) -> Acts:
 
 def cancel_refusal(held: Held) -> str:
     """Why this run cannot be undone any more; empty: it can."""
+    if held.run.pruned_at is not None:
+        return f"its history was archived on {held.run.pruned_at:%Y-%m-%d}, and nobody knows any more what to undo"
     if held.saga is None:
         return "its definition is not installed here"
     final = beyond_return(held.saga, held.history())

@@ -74,7 +74,8 @@ def audit_runs(
         if not runs:
             return
         last = runs[-1].pk
-        yield from _audit_page(runs, now or timezone.now(), stale_after)
+        whole = [run for run in runs if run.pruned_at is None]  # of the others there is nothing left to hold against
+        yield from _audit_page(whole, now or timezone.now(), stale_after)
         seen(len(runs))
 
 

@@ -63,6 +63,8 @@ class SagaRun(models.Model):
     created_at = models.DateTimeField()
     updated_at = models.DateTimeField()
     ended_at = models.DateTimeField(null=True, blank=True)
+    pruned_at = models.DateTimeField(null=True, blank=True)
+    """When its attempts and events were taken away: sagas/pruning.py. From then on nothing can be undone by them."""
 
     class Meta:
         constraints = [

@@ -289,7 +289,9 @@ def _view(held: Held, now: datetime, with_acts: bool) -> RunView:
     run = held.run
     status = RunStatus(run.status)
     acts = possible_acts(held, now) if with_acts else Acts()
-    steps = [_step_view(held, step, acts, now) for step in held.saga.steps] if held.saga else []
+    # Of a run whose history was taken away, no step can be told apart from one that was never reached.
+    told = held.saga.steps if held.saga and run.pruned_at is None else ()
+    steps = [_step_view(held, step, acts, now) for step in told]
     view = RunView(
         run=run,
         definition=held.saga,
@@ -422,6 +424,8 @@ def _sentence(view: RunView, status: RunStatus) -> str:
     run = view.run
     done = [step.title for step in view.steps if step.state is StepState.DONE]
     why = run.failure_message.rstrip(".")
+    if run.pruned_at is not None:
+        return f"{STATUS_WORDS[status]}; its history was archived on {run.pruned_at:%Y-%m-%d}."
     if status is RunStatus.PENDING:
         return "Stored and waiting for a worker."
     if status is RunStatus.COMPLETED:

@@ -9,11 +9,16 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.utils import timezone
 
-from orders.models import Order
-from sagas.models import SagaRun
-from tests.factories import make_shop
+from orders.audit import audit_shop
+from orders.exceptions import HandOverRefused, OrderNotCancellable
+from orders.models import Order, Payment
+from orders.services import cancel_order, hand_over
+from sagas.models import RunEvent, SagaRun, StepRecord
+from tests.factories import make_order, make_shop
 from tests.orders.api_client import order_body
+from tests.orders.pages import ended, visitor
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -81,3 +86,37 @@ class TestStartingAnOrder:
         code, _, err = run("saga", "start", "order", str(file))
 
         assert (code, "order-conflict" in err, Order.objects.count()) == (1, True, 1)
+
+
+class TestAfterPruning:
+    """What `saga prune` left of an order's run: tests/sagas/test_pruning.py has the rest."""
+
+    @pytest.fixture
+    def order(self) -> Order:
+        make_shop()
+        order = ended("completed")
+        run = SagaRun.objects.get(business_key=order.order_id)
+        StepRecord.objects.filter(run=run).delete()
+        RunEvent.objects.filter(run=run).delete()
+        SagaRun.objects.filter(pk=run.pk).update(pruned_at=timezone.now())
+        return order
+
+    def test_pages_and_api_tell_of_it_as_they_can(self, order: Order) -> None:
+        gina = visitor("gina", "agent")
+
+        for path in (f"/orders/{order.order_id}/", "/orders/", f"/runs/{order.run_id}/", "/runs/", "/overview/"):
+            assert gina.get(path).status_code == 200, path
+        told = gina.get(f"/api/v1/orders/{order.order_id}").json()
+        assert (told["state"], told["can"], told["run"]["steps"]) == ("completed", [], [])
+        assert "its history was archived on" in told["sentence"]
+        assert told["payment"]["charged"] == {"amount": "99.99", "currency": "EUR"}
+
+    def test_it_is_neither_placed_cancelled_nor_handed_over_again(self, order: Order) -> None:
+        again = make_order(order_id=order.order_id)
+        with pytest.raises(OrderNotCancellable, match="its history was archived"):
+            cancel_order(order_id=order.order_id, actor="user:gina", reason="late")
+        with pytest.raises(HandOverRefused, match="its history was archived"):
+            hand_over(order_id=order.order_id, actor="user:gina")
+
+        assert (again.pk, SagaRun.objects.count(), Payment.objects.count()) == (order.pk, 1, 1)
+        assert list(audit_shop()) == []

@@ -8,6 +8,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NoReturn
@@ -18,7 +19,19 @@ from django.db.models import Count, QuerySet
 from django.utils import timezone
 from django.utils.module_loading import import_string
 
-from sagas import console, crashtest, graph, operations, overview, queue, registry, selection, selectors, services
+from sagas import (
+    console,
+    crashtest,
+    graph,
+    operations,
+    overview,
+    pruning,
+    queue,
+    registry,
+    selection,
+    selectors,
+    services,
+)
 from sagas.console import NotFound
 from sagas.exceptions import ActRefused, DuplicateRun, InvalidExport, InvalidInput
 from sagas.export import exported, imported
@@ -90,6 +103,13 @@ class Command(BaseCommand):
         )
         crashed.add_argument("--runs", type=_positive, default=crashtest.edges(), help="each with one killed worker")
         crashed.add_argument("--seed", type=int, default=1, help="draws their order")
+        pruned = verbs.add_parser("prune", help="take the attempts and events of old runs away; the runs stay")
+        pruned.add_argument("--older-than", type=_span, required=True, help="ended so long ago: 90d; at least 31d")
+        pruned.add_argument("--archive", type=Path, help="a file that gets each run's export as a line first")
+        pruned.add_argument("--delete", action="store_true", help="for good, without an archive")
+        pruned.add_argument("--keep-failed", action="store_true", help="only completed runs")
+        pruned.add_argument("--batch", type=_positive, default=500, help="runs in one transaction (500)")
+        pruned.add_argument("--dry-run", action="store_true", help="say how many, and do nothing")
         export = verbs.add_parser("export", help="a run with all that is recorded of it, as JSON")
         export.add_argument("run")
         export.add_argument("--redact", action="store_true", help="without the values of what went in and out")
@@ -130,6 +150,7 @@ class Command(BaseCommand):
             "doctor": self._doctor,
             "recover": self._recover,
             "crashtest": self._crashtest,
+            "prune": self._prune,
             "export": self._export,
             "start": self._begin,
             "import": self._import,
@@ -333,6 +354,32 @@ class Command(BaseCommand):
             self.stdout.write("Nothing has been due for so long.")
         else:
             self.stdout.write(f"{queue.sweep()} runs are due and held by nobody.")
+
+    def _prune(self, options: dict[str, Any]) -> None:
+        now, archive = timezone.now(), options["archive"]
+        if options["older_than"] < pruning.LEAST:
+            raise CommandError(
+                f"--older-than is at least {pruning.LEAST.days}d: the overview needs a month.", returncode=2
+            )
+        keep = (RunStatus.COMPENSATED, RunStatus.ABANDONED) if options["keep_failed"] else ()
+        runs = pruning.prunable(before=now - options["older_than"], keep=keep)
+        count = runs.count()
+        if options["dry_run"]:
+            self.stdout.write(f"{count} runs would lose their history.")
+            return
+        if bool(archive) == options["delete"]:
+            raise CommandError("Say --archive FILE, or --delete if nobody will ask again.", returncode=2)
+        bar, done = Progress(count), 0
+        try:
+            with archive.open("a", encoding="utf-8") if archive else nullcontext() as file:
+                for some in pruning.prune(runs, now=now, batch=options["batch"], archive=file):
+                    done += some
+                    bar.show(done)
+        except OSError as error:
+            raise CommandError(f"{archive} cannot be written: {error}. {done} runs are done.", returncode=2) from error
+        finally:
+            bar.clear()
+        self.stdout.write(f"{done} runs have lost their history" + (f"; it is in {archive}." if archive else "."))
 
     def _crashtest(self, options: dict[str, Any]) -> None:
         bar, faulty, killed = Progress(options["runs"]), 0, 0
