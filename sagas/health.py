@@ -23,7 +23,8 @@ from django.utils.module_loading import import_string
 from sagas import queue, selectors
 from sagas.attention import OVERDUE_AFTER, lateness, waits_since
 from sagas.models import SagaRun, StepRecord
-from sagas.states import DONE
+from sagas.overview import step_titles
+from sagas.states import DONE, Outcome
 
 OK, WARNING, FAILING = "ok", "warning", "failing"
 BEHIND_AFTER = timedelta(seconds=30)
@@ -34,7 +35,10 @@ LATELY = timedelta(minutes=5)
 AMONG = 5_000
 """Of so many of the newest attempts it is told who made them, and how they went."""
 FEW = 5
-"""Fewer attempts than that say nothing of a provider."""
+"""Fewer tries than that say nothing."""
+WELL, BADLY = 0.9, 0.5
+"""Shares of tries that get through: below the first is a warning, below the second failing."""
+WAITING_ON_TRIES = ("retrying", "compensating", "needs_attention")
 HIT = 10
 """Of the runs that are hit so many are named."""
 MANY_WAKE_UPS = 1000
@@ -73,7 +77,7 @@ def lines(now: datetime) -> list[Line]:
         _sweep(now),
         _attention(now),
         _definitions(),
-        *_providers(now),
+        *_tries(now),
     ]
     for path in getattr(settings, "SAGA_HEALTH_LINES", ()):
         told: Lines = import_string(path)
@@ -220,29 +224,39 @@ def _definitions() -> Line:
     return Line(name="definitions", title="Definitions", state=FAILING, text=f"not installed: {text}", **hit)
 
 
-def _providers(now: datetime) -> list[Line]:
-    """How the tries of the last minutes went, provider by provider: of those that ended, and were not refused."""
-    done: Counter[str] = Counter()
-    tried: Counter[str] = Counter()
-    first: dict[str, datetime] = {}
-    newest = StepRecord.objects.exclude(provider="").order_by("-id").only("provider", "outcome", "ended_at")[:AMONG]
-    for record in newest:
-        if record.ended_at is None or now - record.ended_at > LATELY or record.outcome == "refused":
-            continue
-        tried[record.provider] += 1
-        if record.outcome in DONE:
-            done[record.provider] += 1
+def _tries(now: datetime) -> list[Line]:
+    """How the tries of the last minutes went: all of them, and each step or undo of which too few got through."""
+    got: Counter[tuple[str, str, str]] = Counter()
+    tried: Counter[tuple[str, str, str]] = Counter()
+    first: dict[tuple[str, str, str], datetime] = {}
+    asked: dict[tuple[str, str, str], str] = {}
+    newest = StepRecord.objects.order_by("-id").values_list(
+        "run__saga", "step", "direction", "provider", "outcome", "ended_at"
+    )
+    for saga, step, direction, provider, outcome, ended in newest[:AMONG]:
+        if ended is None or now - ended > LATELY or outcome == Outcome.REFUSED.value:
+            continue  # a no is an answer
+        place = (saga, step, direction)
+        tried[place] += 1
+        if outcome in DONE or outcome == Outcome.WAITING.value:
+            got[place] += 1
         else:
-            first[record.provider] = record.ended_at  # the newest come first, so the earliest stays
-    found = []
-    for name, count in sorted(tried.items()):
-        share = done[name] / count
-        state = OK if count < FEW or share >= 0.9 else WARNING if share >= 0.5 else FAILING
-        text = f"{done[name]} of {count} tries in the last 5 minutes got through"
-        late = SagaRun.objects.filter(records__provider=name, status__in=["retrying", "compensating"])
-        hit = hits(late.distinct().order_by("-id")) if state != OK else {}
-        since = first.get(name) if state != OK else None
-        found.append(Line(name="providers", title=name.capitalize(), state=state, text=text, since=since, **hit))
+            first[place] = ended  # the newest come first, so the earliest stays
+            asked[place] = provider
+    whole = f"{sum(got.values())} of {sum(tried.values())} in the last 5 minutes got through"
+    found = [Line(name="providers", title="Tries", state=OK, text=whole if tried else "none in the last 5 minutes")]
+    titles = step_titles()
+    for place, count in sorted(tried.items()):
+        share = got[place] / count
+        if count < FEW or share >= WELL:
+            continue
+        saga, step, _ = place
+        waiting = SagaRun.objects.filter(saga=saga, current_step=step, status__in=WAITING_ON_TRIES).order_by("-id")
+        text = f"{got[place]} of {count} in the last 5 minutes got through"
+        text += f"; {asked[place]} fails" if asked[place] else ""
+        state = WARNING if share >= BADLY else FAILING
+        title = titles.get(place, step)
+        found.append(Line(name="providers", title=title, state=state, text=text, since=first[place], **hits(waiting)))
     return found
 
 

@@ -134,7 +134,7 @@ def causes(period: Period, now: datetime) -> list[Cause]:
         .annotate(count=Count("id"))
         .order_by("-count", "saga", "failure_step", "failure_code")[:MOST_CAUSES]
     )
-    titles = _titles()
+    titles = step_titles()
     return [
         Cause(saga=saga, title=titles.get((saga, step, "action"), step), code=code, runs=count)
         for saga, step, code, count in rows
@@ -162,7 +162,7 @@ def work(period: Period, now: datetime) -> tuple[list[Work], bool]:
         succeeded[place] += outcome in DONE
         if outcome == Outcome.SUCCEEDED.value and ended is not None:
             seconds[place].append((ended - began).total_seconds())
-    titles = _titles()
+    titles = step_titles()
     order = {place: n for n, place in enumerate(titles)}
     found = [
         Work(
@@ -191,7 +191,7 @@ def waiting() -> list[Waiting]:
         .annotate(count=Count("id"), since=Min("created_at"))
         .order_by("since")
     )
-    titles = _titles()
+    titles = step_titles()
     found = []
     for saga, status, step, is_back, count, since in rows:
         direction = Direction.COMPENSATION if is_back else Direction.ACTION
@@ -220,7 +220,7 @@ def _begun_since(at: datetime) -> QuerySet[SagaRun]:
     return SagaRun.objects.filter(pk__gte=earliest_run_id(at), created_at__gte=at)
 
 
-def _titles() -> dict[tuple[str, str, str], str]:
+def step_titles() -> dict[tuple[str, str, str], str]:
     """(saga, step, direction) -> display name, of the newest definitions, in the order of the steps."""
     titles: dict[tuple[str, str, str], str] = {}
     for name in sorted({name for name, _ in registry.names()}):

@@ -262,6 +262,7 @@ def _bars_text(attempts: Sequence[AttemptView], axis: tuple[datetime, timedelta]
 class Stretch:
     """One attempt of a run, drawn on the run's axis after what it waited for."""
 
+    step: str
     title: str
     attempt: AttemptView
     bars: Sequence[Bar]
@@ -281,20 +282,20 @@ class Timeline:
 
 def timeline(view: RunView, now: datetime) -> Timeline:
     """Every attempt in the order they began, with the waits before it drawn apart from its work."""
-    tries = [(step.title, attempt) for step in view.steps for attempt in step.attempts]
-    tries += [(step.undo_title, attempt) for step in view.steps for attempt in step.undo_attempts]
-    tries.sort(key=lambda pair: pair[1].started_at)
+    tries = [(step.name, step.title, attempt) for step in view.steps for attempt in step.attempts]
+    tries += [(step.name, step.undo_title, attempt) for step in view.steps for attempt in step.undo_attempts]
+    tries.sort(key=lambda one: one[2].started_at)
     axis = _axis(view, now)
-    first = tries[0][1].started_at if tries else now
+    first = tries[0][2].started_at if tries else now
     stretches = []
     until = view.run.created_at
     worked = 0.0
-    for title, attempt in tries:
+    for name, title, attempt in tries:
         end = attempt.ended_at or now
         bars = [_bar(until, attempt.started_at, axis, "idle")] if attempt.started_at > until else []
         look = "undo" if attempt.direction == Direction.COMPENSATION.value else "work"
         bars.append(_bar(attempt.started_at, end, axis, look if _went_well(attempt) else "fail"))
-        stretches.append(Stretch(title=title, attempt=attempt, bars=bars))
+        stretches.append(Stretch(step=name, title=title, attempt=attempt, bars=bars))
         worked += max((end - max(attempt.started_at, until)).total_seconds(), 0)
         until = max(until, end)
     queued = max((first - view.run.created_at).total_seconds(), 0)

@@ -10,6 +10,7 @@ from uuid import UUID
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.views import redirect_to_login
+from django.core.paginator import Paginator
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
@@ -107,10 +108,18 @@ def run_list(request: HttpRequest) -> HttpResponse:
 def run_detail(request: HttpRequest, run_id: UUID) -> HttpResponse:
     """sagas/run_detail.html: one run, where its time went, its context, its events and what may be done."""
     view, now = run_or_404(run_id), timezone.now()
+    whole = timeline(view, now)
+    tries, events = Paginator(whole.stretches, PAGE), Paginator(view.events, PAGE)
+    api_address = reverse("api-saga-run", kwargs={"run_id": run_id})
     context = {
         "section": "runs",
         "view": view,
-        "timeline": timeline(view, now),
+        "timeline": whole,
+        # The newest first to be seen: of a run that has been tried for days it is the end that matters.
+        "tries": tries.get_page(request.GET.get("tries") or tries.num_pages),
+        "events": events.get_page(request.GET.get("events") or events.num_pages),
+        "command": f"python manage.py saga show {view.run.pk} --events",
+        "curl": f'curl -H "Authorization: Bearer $API_KEY" {request.build_absolute_uri(api_address)}',
         "changes": changes(view),
         "neighbours": selectors.neighbours(view, now),
         "picture": picture(view.definition, view) if view.definition is not None else None,

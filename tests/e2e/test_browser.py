@@ -21,6 +21,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.processes]
 
 TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 PASSWORDS = {login.username: login.password for login in LOGINS}
+SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 AT_MOST = 30_000
 """Milliseconds that a worker may take for an order, on a busy machine."""
 
@@ -265,6 +266,89 @@ class TestPeople:
             await_end(f"ORD-{number}", end)
 
 
+class TestTrouble:
+    def test_a_page_that_is_not_brought_up_to_date_says_so_and_keeps_what_it_shows(
+        self, shop: Site, page: Page
+    ) -> None:
+        placed("all_well", "ORD-1")
+        log_in(page, shop, "ada")
+        page.clock.install()
+        page.goto(f"{shop.url}/orders/ORD-1/")
+        page.route("**/live/", lambda route: route.fulfill(status=503, headers={"X-Request-Id": "abc123"}, body=""))
+
+        page.clock.run_for(3_000)
+
+        told = page.get_by_role("alert").filter(has_text="The site answered 503")
+        expect(told).to_contain_text("request abc123. This is as of")
+        expect(told).to_contain_text("the next look is in 30 s.")
+        expect(page.get_by_role("heading", level=1)).to_contain_text("ORD-1")
+        assert findings(page) == []
+        page.unroute("**/live/")
+        told.get_by_role("button", name="Look now").click()
+        expect(page.locator(".stale")).to_have_count(0)
+
+    def test_a_login_that_ends_is_told_and_nothing_typed_is_lost(self, shop: Site, page: Page) -> None:
+        log_in(page, shop, "ada")
+        page.clock.install()
+        page.goto(f"{shop.url}/orders/new/")
+        page.get_by_role("textbox", name="City").fill("Hamburg")
+        warning = page.get_by_role("alert")
+        expect(warning).to_have_count(0)
+
+        page.clock.fast_forward((14 * 86_400 - 240) * 1000)
+        page.clock.run_for(2_000)
+
+        expect(warning).to_contain_text("You will be logged out in")
+        assert findings(page) == []
+        page.get_by_role("button", name="Stay logged in").click()
+        expect(warning).to_have_count(0)
+        expect(page.get_by_role("textbox", name="City")).to_have_value("Hamburg")
+        expect(page.locator("#live-region")).to_have_text("You stay logged in.")
+
+    def test_all_on_the_page_are_marked_at_once(self, shop: Site, page: Page) -> None:
+        for number in (1, 2):
+            placed("all_well", f"ORD-{number}")
+        log_in(page, shop, "supervisor")
+
+        page.get_by_label("Mark all on this page").check()
+        expect(page.get_by_label("Mark ORD-1")).to_be_checked()
+        expect(page.get_by_text("2 marked")).to_be_visible()
+        page.get_by_label("Mark ORD-2").uncheck()
+        expect(page.get_by_text("1 marked")).to_be_visible()
+        with page.expect_download() as told:
+            page.get_by_role("button", name="Export CSV of these").click()
+
+        assert told.value.suggested_filename == "orders.csv"
+        lines = told.value.path().read_text().splitlines()
+        assert [line.partition(",")[0] for line in lines[1:]] == ["ORD-1"]
+        expect(page.get_by_role("button", name="Export CSV of these")).to_be_enabled()
+
+    def test_a_dialog_keeps_what_was_typed_and_leads_to_the_mistake(self, shop: Site, page: Page) -> None:
+        shop.start_worker()
+        placed("refund_keeps_failing", "ORD-1")
+        await_end("ORD-1", "needs_attention")
+        log_in(page, shop, "supervisor")
+        page.goto(f"{shop.url}/orders/ORD-1/")
+
+        page.get_by_role("link", name="Settle by hand … Refund payment").first.press("Enter")
+        expect(page.get_by_text("99.99 EUR goes back to the card")).to_be_visible()
+        page.get_by_label("Evidence").fill("BANK-77")
+        page.get_by_label("Reason").fill("Too short")
+        page.evaluate("document.querySelector('main form.fields').noValidate = true")
+        page.get_by_role("button", name="Settle by hand").press("Enter")
+
+        expect(page.locator(".summary")).to_be_focused()
+        expect(page.get_by_label("Evidence")).to_have_value("BANK-77")
+        assert findings(page) == []
+        page.keyboard.press("Tab")
+        page.keyboard.press("Enter")
+        expect(page.get_by_label("Reason")).to_be_focused()
+        page.get_by_label("Reason").fill("The bank sent it back by hand.")
+        page.get_by_role("button", name="Settle by hand").press("Enter")
+        expect(page.get_by_text("Settle by hand: done.")).to_be_visible()
+        expect(page.get_by_role("heading", level=1)).to_contain_text("Undone", timeout=AT_MOST)
+
+
 class TestWithoutScripts:
     @pytest.fixture
     def plain(self, browser: Browser) -> Iterator[Page]:
@@ -378,7 +462,16 @@ def pages(shop: Site) -> dict[str, str]:
         "settle by hand": f"/runs/{run}/resolve/?{undo}",
         "overview": "/overview/",
         "overview of a quiet hour": "/overview/?period=hour",
+        "abandon": f"/runs/{run}/abandon/",
+        "order's notes": "/orders/ORD-2/?history=notes",
+        "one try among many": "/orders/ORD-2/#try-process_payment-compensation-1",
+        "list, longest unchanged first": "/orders/?sort=unchanged&state=needs_attention",
+        "runs, none": "/runs/?key=nothing",
+        "inbox of one's own": "/runs/attention/?mine=1",
         "health": "/health/",
+        "runbooks": "/health/runbooks/",
+        "providers": "/providers/",
+        "accessibility": "/accessibility/",
         "preferences": "/preferences/",
         "not found": "/nowhere/",
     }
@@ -397,7 +490,73 @@ def findings(page: Page) -> list[str]:
     return found + ([f"{wide} px too wide"] if wide > 0 else [])
 
 
+CLIPPED = """() => [...document.querySelectorAll("main *, header *, footer *")].filter((at) => {
+  const look = getComputedStyle(at);
+  if (at.closest(".hidden-text, .skip, svg, select, thead") || !at.clientWidth) return false;
+  if (look.overflowX === "visible") return false;
+  return !["auto", "scroll"].includes(look.overflowX) && at.scrollWidth > at.clientWidth + 1;
+}).map((at) => at.outerHTML.slice(0, 120))"""
+"""What is cut off: wider than its box, in a box that does not scroll."""
+SPACED = """() => { for (const at of document.querySelectorAll("body, body *")) {
+  at.style.setProperty("line-height", "1.5", "important"); at.style.setProperty("letter-spacing", ".12em", "important");
+  at.style.setProperty("word-spacing", ".16em", "important");
+  if (at.matches("p")) at.style.setProperty("margin-bottom", "2em", "important");
+} }"""
+"""WCAG 2.2, 1.4.12."""
+
+
 class TestForEverybody:
+    def test_large_and_spaced_text_is_neither_cut_off_nor_too_wide(
+        self, shop: Site, pages: dict[str, str], page: Page
+    ) -> None:
+        found: dict[str, list[str]] = {}
+        log_in(page, shop, "supervisor")
+        for name, address in pages.items():
+            for how, width in (("twice as large", 1280), ("spaced", 1280), ("spaced", 320)):
+                page.set_viewport_size({"width": width, "height": 800})
+                page.goto("about:blank")  # an address that differs after its # alone would not be loaded again
+                page.goto(f"{shop.url}{address}")
+                page.evaluate(SPACED if how == "spaced" else "document.documentElement.style.fontSize = '200%'")
+                wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+                complaints = [f"{wide} px too wide"] if wide > 0 else []
+                if complaints := complaints + page.evaluate(CLIPPED):
+                    found[f"{name}, {how}, {width} px"] = complaints
+
+        assert found == {}
+
+    def test_a_shop_without_orders_shuts_nobody_out(self, shop: Site, page: Page) -> None:
+        found: dict[str, list[str]] = {}
+        log_in(page, shop, "supervisor")
+        for scheme in SCHEMES:
+            page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+            for address in ("/orders/", "/runs/", "/runs/attention/", "/runs/bulk/", "/overview/", "/health/"):
+                page.goto(f"{shop.url}{address}")
+                for width in (1280, 320):
+                    page.set_viewport_size({"width": width, "height": 800})
+                    if complaints := findings(page):
+                        found[f"{address}, {scheme}, {width} px"] = complaints
+
+        assert found == {}
+
+    def test_what_is_focused_is_never_behind_the_header(self, shop: Site, page: Page) -> None:
+        for number in range(6):
+            placed("all_well", f"ORD-{number}")
+        log_in(page, shop, "supervisor")
+        page.set_viewport_size({"width": 1280, "height": 420})
+        hidden = []
+        for key in ["Tab"] * 60 + ["Shift+Tab"] * 60:
+            page.keyboard.press(key)
+            hidden += page.evaluate(
+                """() => {
+                  const at = document.activeElement, bar = document.querySelector(".bar");
+                  if (at === document.body || bar.contains(at) || at.closest(".skip")) return [];
+                  const here = at.getBoundingClientRect();
+                  return here.bottom <= bar.getBoundingClientRect().bottom ? [at.outerHTML.slice(0, 100)] : [];
+                }"""
+            )
+
+        assert hidden == []
+
     @pytest.mark.parametrize("scheme", ["light", "dark"])
     def test_no_page_shuts_anybody_out(
         self, shop: Site, pages: dict[str, str], page: Page, scheme: Literal["light", "dark"]
@@ -433,7 +592,7 @@ class TestForEverybody:
         expect(page.locator(".summary")).to_be_visible()
         look("form with mistakes")
         page.goto(f"{shop.url}{pages['cancel']}")
-        page.get_by_label("Reason").fill("\u202e")
+        page.get_by_label("Reason").fill("\u202e turned around")
         page.get_by_role("button", name="Cancel the order").click()
         expect(page.locator("#reason-fault")).to_be_visible()
         look("cancel with a mistake")

@@ -113,18 +113,23 @@ def test_a_scheduler_that_does_not_run_is_told(gina: Client) -> None:
     assert line(gina, "sweep")["text"] == "not scheduled; `manage.py sagaworker` plans it when it starts"
 
 
-def test_a_provider_that_does_not_get_through(gina: Client) -> None:
+def test_a_step_that_does_not_get_through(gina: Client) -> None:
     for number in range(2):
         ended("needs_attention", order_id=f"ORD-{number}", **CHEAP)
-    now = max(record.ended_at for record in StepRecord.objects.exclude(ended_at=None) if record.ended_at)
+    tries = StepRecord.objects.exclude(outcome="refused")
+    now = max(record.ended_at for record in tries if record.ended_at)
+    well = tries.filter(outcome="succeeded").count()
 
     found = {one.title: one for one in lines(now)}
 
-    gateway, carrier = found["Sandbox gateway"], found.get("Sandbox carrier")
-    assert gateway.state == "failing"
-    assert gateway.text.startswith("0 of ")
-    assert gateway.since is not None
-    assert carrier is None  # it refused, which is an answer
+    assert found["Tries"].text == f"{well} of {tries.count()} in the last 5 minutes got through"
+    refund = found["Refund payment"]
+    assert (refund.state, refund.hit_count) == ("failing", 2)
+    assert refund.text.startswith("0 of ")
+    assert refund.text.endswith("in the last 5 minutes got through; sandbox gateway fails")
+    assert refund.since is not None
+    assert "Create shipment" not in found  # it was refused, which is an answer
+    assert "Process payment" not in found
 
 
 def test_a_breaker_that_is_open_is_failing(gina: Client) -> None:

@@ -754,3 +754,41 @@ class TestEveryPage:
             )
 
         assert queries() == few
+
+
+class TestRunsPage:
+    def test_it_leads_to_the_order_and_to_a_terminal(self, gina: Client) -> None:
+        order = ended("completed")
+
+        page = gina.get(f"/runs/{order.run_id}/").content.decode()
+
+        assert f'<a href="/orders/{order.order_id}/">' in page
+        assert f'data-copy="python manage.py saga show {order.run_id} --events"' in page
+        assert f"http://testserver/api/v1/saga-runs/{order.run_id}" in page
+
+    def test_many_tries_and_events_are_turned_in_pages(self, gina: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("sagas.views.PAGE", 2)
+        order = ended("needs_attention")
+        count = run_of(order).records.count()
+
+        last = gina.get(f"/runs/{order.run_id}/")
+        first = gina.get(f"/runs/{order.run_id}/?tries=1&events=1")
+
+        assert last.content.decode().count('<td data-label="Try">') == (count % 2 or 2)
+        assert f"tries 1 to 2 of {count}" in text_of(first)
+        assert "events 1 to 2 of 3" in text_of(first)
+        assert "events 3 to 3 of 3" in text_of(last)
+        assert 'id="row-reserve_inventory-action-1"' in first.content.decode()
+
+    def test_an_order_that_was_tried_for_days_shows_the_newest_fifty(self, gina: Client) -> None:
+        order = ended("needs_attention")
+        run = run_of(order)
+        last = run.records.filter(step="process_payment", direction="compensation").latest("id")
+        for _ in range(60):
+            last.pk, last.number = None, last.number + 1
+            last.save(force_insert=True)
+
+        words = text_of(gina.get(f"/orders/{order.order_id}/"))
+
+        assert f"{last.number} of " in words
+        assert f"The newest 50; {last.number - 50} earlier on the run's page." in words

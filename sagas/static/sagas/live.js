@@ -202,13 +202,13 @@
   }
   // Without leaving the page: somebody may be in the middle of a form.
   document.getElementById("session-end")?.addEventListener("submit", async (event) => {
-    const form = event.currentTarget;
+    const told = event.currentTarget, form = event.target;
     event.preventDefault();
     try {
       const answer = await fetch(form.action, { method: "POST", body: new FormData(form), headers: { "X-Live": "1" } });
       if (answer.redirected || !answer.ok) throw new Error(String(answer.status));
       document.body.dataset.sessionEnds = (await answer.json()).ends;
-      form.hidden = true;
+      told.hidden = true;
       announce("You stay logged in.");
     } catch {
       form.querySelector("span").textContent = "That did not work. Log in in another tab; what you typed stays here.";
@@ -252,7 +252,7 @@
   for (const form of document.querySelectorAll("form[data-lines]")) lines(form);
   for (const form of document.querySelectorAll("form[method=post]")) {
     form.addEventListener("submit", (event) => {
-      if (event.submitter?.matches("[data-again]") || form.id === "session-end") return; // a file: the page stays, and its buttons with it
+      if (event.submitter?.matches("[data-again]") || form.closest("#session-end")) return; // a file: the page stays, and its buttons with it
       // After the form's data has been read, so that the pressed button is part of it.
       setTimeout(() => { for (const b of form.querySelectorAll("button")) b.disabled = true; }, 0);
     });
