@@ -113,7 +113,10 @@ def test_a_scheduler_that_does_not_run_is_told(gina: Client) -> None:
     assert line(gina, "sweep")["text"] == "not scheduled; `manage.py sagaworker` plans it when it starts"
 
 
-def test_a_step_that_does_not_get_through(gina: Client) -> None:
+def test_a_step_that_does_not_get_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "sagas.health.LATELY", timedelta(days=1)
+    )  # backoffs are drawn, and pass on a clock of their own
     for number in range(2):
         ended("needs_attention", order_id=f"ORD-{number}", **CHEAP)
     tries = StepRecord.objects.exclude(outcome="refused")
