@@ -5,11 +5,11 @@ from __future__ import annotations
 from django.contrib import admin
 from django.contrib.auth.views import LogoutView
 from django.urls import include, path, re_path
-from django.views.generic import RedirectView, TemplateView
+from django.views.generic import TemplateView
 
 from config.health import livez, readyz
 from orders.api_schema import NowhereApi
-from orders.login import LimitedLogin
+from orders.login import LimitedLogin, admin_door
 from orders.metrics import metrics
 from orders.preferences import preferences, stay
 from sagas.views import health_json, health_page, overview, runbooks
@@ -22,8 +22,7 @@ urlpatterns = [
     path("livez", livez, name="livez"),
     path("readyz", readyz, name="readyz"),
     path("metrics", metrics, name="metrics"),
-    # One way in, so that there is one place where tries are counted.
-    path("admin/login/", RedirectView.as_view(pattern_name="login", query_string=True)),
+    path("admin/login/", admin_door),
     path("admin/", admin.site.urls),
     path("accounts/login/", LimitedLogin.as_view(), name="login"),
     path("accounts/logout/", LogoutView.as_view(), name="logout"),

@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from django.conf import settings
+from django.contrib import admin
 from django.contrib.auth.forms import AuthenticationForm
 from django.contrib.auth.views import LoginView
-from django.http import HttpRequest, HttpResponse
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
+from django.urls import reverse
 
 from orders import rates
 from orders.exceptions import TooOften
@@ -47,6 +50,17 @@ class LimitedLogin(LoginView):
 
     def _address(self) -> str:
         return str(self.request.META.get(settings.CLIENT_ADDRESS, ""))
+
+
+def admin_door(request: HttpRequest) -> HttpResponse:
+    """The admin's login: one way in for all, so that there is one place where tries are counted.
+
+    Whoever is logged in and may not enter is told so; sent to log in again, they would be sent back without end.
+    """
+    if request.user.is_authenticated and not admin.site.has_permission(request):
+        raise PermissionDenied
+    query = request.META.get("QUERY_STRING", "")
+    return HttpResponseRedirect(reverse("login") + (f"?{query}" if query else ""))
 
 
 def too_often(request: HttpRequest, error: TooOften) -> HttpResponse:

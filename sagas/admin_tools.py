@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from django import forms
@@ -19,12 +19,14 @@ from sagas.admin_large import LargeChangeList, LargePaginator, NewestValuesFilte
 
 NONE = "–"
 MOST_FOUND = 1000
+MOST_AT_ONCE = 200
 LONGEST_REASON = 500
 
 
 class ReadOnlyAdmin(admin.ModelAdmin[Any]):
     """Shows rows and never changes one: what happened is not edited."""
 
+    show_facets = admin.ShowFacets.NEVER  # they count every row, once for each value
     show_full_result_count = False  # counting a table of millions tells nobody anything
     paginator = LargePaginator
     list_per_page = 50
@@ -105,6 +107,16 @@ def page_link(name: str, argument: object, text: str) -> SafeString | str:
         return text
 
 
+def few(request: HttpRequest, chosen: QuerySet[Any]) -> list[Any] | None:
+    """The chosen rows, or None with a word to the person: "select all" means all that the table holds."""
+    rows = list(chosen[: MOST_AT_ONCE + 1])
+    if len(rows) <= MOST_AT_ONCE:
+        return rows
+    way_out = "Acts on many have a preview and can be stopped: /orders/ and /runs/attention/."
+    messages.error(request, f"More than {MOST_AT_ONCE} are chosen. {way_out}")
+    return None
+
+
 class ReasonForm(forms.Form):
     """Why an operator acts."""
 
@@ -118,7 +130,7 @@ class ReasonForm(forms.Form):
 def ask_reason(
     model_admin: admin.ModelAdmin[Any],
     request: HttpRequest,
-    chosen: Iterable[Model],
+    chosen: QuerySet[Any],
     *,
     action: str,
     title: str,
@@ -129,7 +141,9 @@ def ask_reason(
 
     `do(row, reason)` returns what was done, in words; an exception in `refused` is told as that row's refusal.
     """
-    rows = list(chosen)
+    rows = few(request, chosen)
+    if rows is None:
+        return None
     form = ReasonForm(request.POST if "reason" in request.POST else None)
     if not form.is_valid():
         return TemplateResponse(

@@ -25,7 +25,7 @@ from orders.api_keys import create_key, key_of
 from orders.models import Order, Product, Shipment, StockItem, StockMovement
 from orders.services import add_note, cancel_order, hand_over
 from orders.webhooks import endpoints
-from sagas import admin_large
+from sagas import admin_large, admin_tools
 from sagas.admin_tools import ReadOnlyAdmin
 from sagas.models import Assignment, RunEvent, StepRecord
 from sagas.operations import Target, begin
@@ -469,6 +469,42 @@ class TestTheQueuesOwnPages:
             import_string(task["func"])(*task["args"], **task["kwargs"])
 
         assert self.everything() == before
+
+
+class TestSelectingAll:
+    @pytest.mark.parametrize(
+        ("model", "action"),
+        [(Order, "cancel_orders"), (Order, "hand_over_orders"), (SagaRun, "retry_runs"), (SagaRun, "cancel_runs")],
+    )
+    def test_nobody_acts_on_a_whole_table(
+        self, sam: Client, monkeypatch: pytest.MonkeyPatch, model: type[Model], action: str
+    ) -> None:
+        """The page shows fifty of them, and "select all" would mean a million."""
+        monkeypatch.setattr(admin_tools, "MOST_AT_ONCE", 2)
+        orders_of = [make_order(order_id=f"ORD-{number}") for number in range(3)]
+        rows = list(model._default_manager.all())
+        before = RunEvent.objects.count()
+
+        answer = act(sam, model, action, rows[0], select_across="1", reason="all of them")
+
+        assert told(answer)[0].startswith("More than 2 are chosen.")
+        assert (RunEvent.objects.count(), len(orders_of)) == (before, 3)
+
+
+class TestTheDoor:
+    def test_a_customer_who_is_logged_in_is_told_that_it_is_not_for_them(self) -> None:
+        ada = Client()
+        ada.force_login(make_user(username="ada"))
+
+        answer = ada.get("/admin/", follow=True)
+
+        assert answer.status_code == 403
+        assert len(answer.redirect_chain) == 1
+
+    def test_a_stranger_logs_in_and_comes_back(self) -> None:
+        answer = Client().get("/admin/sagas/sagarun/", follow=True)
+
+        assert answer.redirect_chain[-1] == ("/accounts/login/?next=%2Fadmin%2Fsagas%2Fsagarun%2F", 302)
 
 
 class TestKeys:
