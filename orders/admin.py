@@ -187,6 +187,18 @@ class SentMessageAdmin(OrderLinkMixin, ReadOnlyAdmin):
     readonly_fields = ("order_link",)
 
 
+@admin.register(models.MailDelivery)
+class MailDeliveryAdmin(ReadOnlyAdmin):
+    """What became of mails."""
+
+    list_display = ("id", "message", "kind", "note", "heard_at")
+    list_filter = ("kind", "heard_at")
+    list_select_related = ("message",)
+    ordering = ("-id",)
+    exact_search = ("message__key", "message__email_id")
+    search_help_text = "A mail's id or key, as a whole."
+
+
 @admin.register(models.Product)
 class ProductAdmin(admin.ModelAdmin[models.Product]):
     """Products are edited here, by those Django lets; orders keep the name and price of their moment."""

@@ -17,6 +17,7 @@ from django.utils import timezone
 
 from orders import settling
 from orders.models import InboundEvent
+from orders.order_processing import mail_books
 from orders.providers import adapter, paths_of
 from orders.providers.base import BadSignature, Heard, SendsWebhooks, TakesBack
 from orders.providers.errors import ProviderError
@@ -108,6 +109,7 @@ def hear(event: InboundEvent) -> None:
         event.key = provider.hear(heard) if provider is not None else ""
         if event.key:
             settling.settle_key(event.key)
+            mail_books.note_delivery(event.key, event.facts.get("delivery", ""), event.facts.get("reason", ""))
         event.message = ""
     except ProviderError as error:
         event.message = str(error)[:300]

@@ -223,7 +223,7 @@ def view_of(order: Order, *, is_new: bool = False) -> OrderView:
         lines=lines,
         money=_money(order),
         shipment=_shipment(order),
-        messages=list(SentMessage.objects.filter(order=order).order_by("id")),
+        messages=list(SentMessage.objects.filter(order=order).order_by("id").prefetch_related("deliveries")),
         notes=notes,
         tags=tags,
         reservations=list(

@@ -8,7 +8,7 @@ from orders.models.api_key import ApiKey, Scope
 from orders.models.effect import OutsideEffect
 from orders.models.idempotency import IdempotentRequest
 from orders.models.inbound import InboundEvent
-from orders.models.message import SentMessage
+from orders.models.message import MailDelivery, SentMessage
 from orders.models.note import OrderNote
 from orders.models.order import Order, OrderLine
 from orders.models.payment import Payment, PaymentOperation
@@ -35,6 +35,7 @@ __all__ = [
     "FaultPlan",
     "IdempotentRequest",
     "InboundEvent",
+    "MailDelivery",
     "Order",
     "OrderLine",
     "OrderNote",

@@ -46,3 +46,46 @@ class SentMessage(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind} to {self.recipient}"
+
+    @property
+    def delivery(self) -> MailDelivery | None:
+        """The last word on whether it came, whichever was told first; None: nobody has told."""
+        return max(self.deliveries.all(), key=lambda one: one.rank, default=None)
+
+
+class MailDelivery(models.Model):
+    """What the mail service heard of one mail after it had gone out. Only added to, as the mails are."""
+
+    class Kind(models.TextChoices):
+        """A later one of these counts more."""
+
+        DELAYED = "delayed", "on its way"
+        DELIVERED = "delivered", "delivered"
+        DROPPED = "dropped", "not delivered"
+        BOUNCED = "bounced", "came back"
+        COMPLAINED = "complained", "taken for spam"
+
+    message = models.ForeignKey(SentMessage, on_delete=models.PROTECT, related_name="deliveries")
+    kind = models.CharField(max_length=10, choices=Kind.choices)
+    note = models.CharField(max_length=300, blank=True, default="")
+    """The other mail server's words; for staff."""
+    heard_at = models.DateTimeField()
+
+    class Meta:
+        verbose_name_plural = "mail deliveries"
+        constraints = [
+            # Told twice, it is heard once.
+            models.UniqueConstraint(fields=["message", "kind"], name="orders_mail_delivery_once"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.message}: {self.kind}"
+
+    @property
+    def rank(self) -> int:
+        return self.Kind.values.index(self.kind)
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the customer has not got it, as far as anybody knows."""
+        return self.kind in {self.Kind.DROPPED, self.Kind.BOUNCED}

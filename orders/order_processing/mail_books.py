@@ -9,7 +9,7 @@ from django.template.loader import render_to_string
 from django.utils import timezone
 
 from orders.addresses import order_address
-from orders.models import Order, SentMessage
+from orders.models import MailDelivery, Order, SentMessage
 from orders.money import format_money
 from orders.providers.base import Message, Sent
 from sagas import StepContext
@@ -70,6 +70,18 @@ def note_sent(key: str, sent: Sent) -> None:
     SentMessage.objects.filter(key=key).exclude(status=SentMessage.Status.SENT).update(
         status=SentMessage.Status.SENT, email_id=sent.email_id, sent_at=timezone.now()
     )
+
+
+def note_delivery(key: str, kind: str, note: str) -> None:
+    """What the mail service has heard since. Told in any order and more than once, it comes to the same."""
+    message = SentMessage.objects.filter(key=key).first()
+    if message is None or kind not in MailDelivery.Kind.values:
+        return
+    now = timezone.now()
+    heard = MailDelivery(message=message, kind=kind, note=" ".join(note.split())[:300], heard_at=now)
+    if insert_missing(heard):
+        # So that the order's page, looked at just now, is shown anew.
+        Order.objects.filter(pk=message.order_id).update(updated_at=now)
 
 
 def _context(order: Order, ctx: StepContext) -> dict[str, Any]:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import base64
+import datetime
 import json
 from typing import Any
 
 import httpx
+from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.x509.oid import NameOID
 from django.conf import settings
 from moto.server import ThreadedMotoServer
 
 from tests.doubles.descriptions import Description
 from tests.doubles.server import Call, Double, Reply
+
+TOPIC = "arn:aws:sns:eu-central-1:123456789012:mails"
 
 
 class SendGridDouble(Double):
@@ -63,12 +68,54 @@ class SesDouble(Double):
 
     def __init__(self) -> None:
         super().__init__()
+        self.key = rsa.generate_private_key(65537, 2048)
+        self.fetched: list[str] = []
         self._server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
         self._server.start()
         host, port = self._server.get_host_and_port()
         self._client = httpx.Client(base_url=f"http://{host}:{port}")
         self._client.post("/moto-api/reset")
         self._verify(settings.DEFAULT_FROM_EMAIL)
+
+    def signed(
+        self, number: str, message: str, *, version: str = "2", kind: str = "Notification", **more: str
+    ) -> bytes:
+        """A message of SNS', signed with a key of our own, whose certificate `fetch` gives out."""
+        told = {
+            "Type": kind,
+            "MessageId": number,
+            "TopicArn": TOPIC,
+            "Message": message,
+            "Timestamp": "2030-01-01T12:00:00.000Z",
+            **more,
+        }
+        names = ("Message", "MessageId", "SubscribeURL", "Subject", "Timestamp", "Token", "TopicArn", "Type")
+        text = "".join(f"{name}\n{told[name]}\n" for name in names if name in told).encode()
+        how = hashes.SHA256() if version == "2" else hashes.SHA1()  # noqa: S303  (SNS' first version)
+        signature = base64.b64encode(self.key.sign(text, padding.PKCS1v15(), how)).decode()
+        url = "https://sns.eu-central-1.amazonaws.com/SimpleNotificationService-1.pem"
+        return json.dumps({**told, "SignatureVersion": version, "Signature": signature, "SigningCertURL": url}).encode()
+
+    def confirmation(self, **more: str) -> bytes:
+        asked = {"SubscribeURL": "https://sns.eu-central-1.amazonaws.com/?Action=ConfirmSubscription", "Token": "t"}
+        return self.signed("c1", "You have chosen to subscribe.", kind="SubscriptionConfirmation", **{**asked, **more})
+
+    def fetch(self, url: str) -> bytes:
+        """What is at an address of SNS': its certificate."""
+        self.fetched.append(url)
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "sns.amazonaws.com")])
+        begin = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
+        made = (
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(name)
+            .public_key(self.key.public_key())
+            .serial_number(1)
+            .not_valid_before(begin)
+            .not_valid_after(begin.replace(year=2040))
+            .sign(self.key, hashes.SHA256())
+        )
+        return made.public_bytes(serialization.Encoding.PEM)
 
     @property
     def mails(self) -> list[tuple[str, str]]:

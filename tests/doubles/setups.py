@@ -19,7 +19,7 @@ from orders.providers.shipping.fedex import FedexCarrier
 from orders.providers.shipping.ups import UpsCarrier
 from tests.doubles import adyen, paypal, sap, stripe
 from tests.doubles.carriers import DhlExpressDouble, DhlParcelDeDouble, FedexDouble, UpsDouble
-from tests.doubles.mail import SendGridDouble, SesDouble
+from tests.doubles.mail import TOPIC, SendGridDouble, SesDouble
 from tests.doubles.sap import SapDouble
 from tests.doubles.server import Double
 from tests.doubles.stocks import InventoryServer, OracleDouble
@@ -166,6 +166,7 @@ MAILERS: dict[str, Setup] = {
             "SES_REGION": "eu-central-1",
             "SES_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE",
             "SES_SECRET_ACCESS_KEY": "secret",
+            "SES_SNS_TOPIC": TOPIC,
             "SES_URL": double.url,
             "SES_TIMEOUT_SECONDS": "1",
         },

@@ -201,7 +201,9 @@ def shop(
 
 def test_orders_come_to_their_ends(shop: Open) -> None:
     """Success, each refusal, each undo: at the same time, by one worker."""
-    nowhere = {"ship_postcode": "00000"} if shop.shop.shipping.startswith("dhl") else {"ship_country": "AQ"}
+    nowhere: dict[str, Any] = (
+        {"ship_postcode": "00000"} if shop.shop.shipping.startswith("dhl") else {"ship_country": "AQ"}
+    )
     good = [shop.place() for _ in range(2)]
     declined = shop.place(refused=True)
     not_served = shop.place(**nowhere)
@@ -224,7 +226,7 @@ def test_orders_come_to_their_ends(shop: Open) -> None:
 
 def test_answers_are_lost_and_the_worker_is_killed(shop: Open) -> None:
     """One answer after the other, there and back; then the worker, in the middle of everything."""
-    one_line = {"items": [{"sku": "ITEM-001", "quantity": 2}], "total_amount": "60.00"}
+    one_line: dict[str, Any] = {"items": [{"sku": "ITEM-001", "quantity": 2}], "total_amount": "60.00"}
     taken = 0
     for double, words in (
         (shop.store, "PUT" if shop.shop.inventory == "http" else "POST"),

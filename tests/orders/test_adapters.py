@@ -690,6 +690,12 @@ class TestMailers:
 
         assert len(post.double.mails) == 2
 
+    def test_an_answer_that_cannot_be_read_may_have_sent_it(self, post: Played) -> None:
+        post.double.fall_ill("not json")
+
+        failing(lambda: send(post), OutcomeUnknown)
+        assert len(post.double.mails) == 1
+
     @pytest.mark.parametrize(("status", "kind"), [(500, OutcomeUnknown), (429, Unavailable), (401, Unavailable)])
     def test_failures_are_told_apart(self, post: Played, status: int, kind: type[ProviderError]) -> None:
         post.double.fall_ill("status", status=status)

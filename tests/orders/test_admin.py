@@ -107,6 +107,8 @@ def story() -> Order:
     orders.InboundEvent.objects.create(
         provider="stripe", event_id="evt_1", kind="refund.updated", body="{}", received_at=order.placed_at
     )
+    mail = orders.SentMessage.objects.filter(order=order)[0]
+    orders.MailDelivery.objects.create(message=mail, kind="bounced", heard_at=order.placed_at)
     orders.OrderTag.objects.create(order=order, tag="gift", author="user:sam")
     orders.RetiredUse.objects.create(operation="GET api-me", caller="key:shop", count=1, last_at=order.placed_at)
     create_key(user=make_user(username="shop"), name="shop")
@@ -131,6 +133,7 @@ class TestLooking:
             "orders.StockMovement",
             "orders.ApiKey",
             "orders.InboundEvent",
+            "orders.MailDelivery",
             "orders.OrderNote",
             "orders.OutsideEffect",
             "orders.ProviderChoice",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -11,7 +12,7 @@ from django.test import Client
 from django.utils import timezone
 
 from orders import inbound, providers, settling
-from orders.models import InboundEvent, OutsideEffect, Payment, PaymentOperation
+from orders.models import InboundEvent, MailDelivery, OutsideEffect, Payment, PaymentOperation, SentMessage
 from orders.services import cancel_order
 from sagas.models import SagaRun
 from sagas.testing import FrozenClock, run_to_end
@@ -290,20 +291,113 @@ def test_when_the_signature_cannot_be_checked_it_is_to_be_sent_again(outside: Ou
     assert send("paypal", body, headers).status_code == 200
 
 
-def test_what_became_of_a_mail_is_noted(outside: Outside) -> None:
+@pytest.fixture(params=["sendgrid", "ses"])
+def post(request: pytest.FixtureRequest, outside: Outside, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A mail service that tells what became of the confirmation of an order."""
     make_shop()
-    double = outside(mail="sendgrid")["sendgrid"]
+    double = outside(mail=request.param)[request.param]
+    double.name = request.param
+    if request.param == "ses":
+        monkeypatch.setattr("orders.providers.mail.sns.get", double.fetch)
     make_order()
     run_to_end(SagaRun.objects.get())
-    number = OutsideEffect.objects.get(kind="mail").remote_id
-    event = {"sg_event_id": "e1", "event": "bounce", "sg_message_id": f"{number}.filter1", "reason": "550 no such user"}
+    double.number = OutsideEffect.objects.get(kind="mail").remote_id
+    return double
 
-    body, headers = double.signed(event)
-    assert send("sendgrid", body + b" ", headers).status_code == 400
-    assert send("sendgrid", body, headers).status_code == 200
-    inbound.hear_due()
 
-    assert OutsideEffect.objects.get(kind="mail").facts["events"] == {"bounce": "550 no such user"}
+def told(post: Any, kind: str, number: str, reason: str = "") -> tuple[bytes, dict[str, str]]:
+    """The webhook that says so, in the service's words."""
+    if post.name == "sendgrid":
+        words = {"bounced": "bounce", "complained": "spamreport", "delayed": "deferred"}.get(kind, kind)
+        event = {"sg_event_id": number, "event": words, "sg_message_id": f"{post.number}.filter1", "reason": reason}
+        signed: tuple[bytes, dict[str, str]] = post.signed(event)
+        return signed
+    words = {"bounced": "Bounce", "complained": "Complaint", "delayed": "DeliveryDelay", "delivered": "Delivery"}[kind]
+    about: dict[str, Any] = {"eventType": words, "mail": {"messageId": post.number}}
+    if kind == "bounced":
+        about["bounce"] = {"bounceType": "Permanent", "bouncedRecipients": [{"diagnosticCode": reason}]}
+    return post.signed(number, json.dumps(about)), {}
+
+
+def test_staff_see_on_the_orders_page_that_a_mail_came_back(post: Any) -> None:
+    body, headers = told(post, "bounced", "e1", "550 no such user")
+    assert send(post.name, body.replace(b"550", b"250"), headers).status_code == 400
+    assert [send(post.name, body, headers).status_code for _ in range(2)] == [200, 200]
+    assert inbound.hear_due() == 1
+
+    heard = MailDelivery.objects.get()
+    assert (heard.kind, heard.note, heard.message.status) == ("bounced", "550 no such user", "sent")
+    page = visitor("gina", "agent").get("/orders/ORD-123/").content.decode()
+    assert "Came back" in page
+    assert "550 no such user The customer has not got it; ask them for another address." in page
+
+
+@pytest.mark.parametrize(
+    ("kinds", "end"),
+    [
+        (["delayed", "delivered"], "delivered"),
+        (["delivered", "delayed"], "delivered"),
+        (["bounced", "delivered"], "bounced"),
+        (["delivered", "complained", "delivered"], "complained"),
+    ],
+)
+def test_what_becomes_of_a_mail_is_told_in_any_order(post: Any, kinds: list[str], end: str) -> None:
+    for number, kind in enumerate(kinds):
+        assert send(post.name, *told(post, kind, f"e{number}")).status_code == 200
+        inbound.hear_due()
+
+    heard = SentMessage.objects.get().delivery
+    assert (heard is not None and heard.kind, MailDelivery.objects.count()) == (end, len(set(kinds)))
+
+
+class TestSns:
+    """What else Amazon's messages may be."""
+
+    @pytest.fixture
+    def ses(self, outside: Outside, monkeypatch: pytest.MonkeyPatch) -> Any:
+        double = outside(mail="ses")["ses"]
+        monkeypatch.setattr("orders.providers.mail.sns.get", double.fetch)
+        return double
+
+    def test_the_address_is_confirmed(self, ses: Any) -> None:
+        assert send("ses", ses.confirmation(), {}).status_code == 200
+        inbound.hear_due()
+
+        assert ses.fetched[-1] == "https://sns.eu-central-1.amazonaws.com/?Action=ConfirmSubscription"
+        assert InboundEvent.objects.get().status == "heard"
+
+    @pytest.mark.parametrize("version", ["1", "2"])
+    def test_both_ways_to_sign_are_known(self, ses: Any, version: str) -> None:
+        assert send("ses", ses.signed("m1", "hello", version=version), {}).status_code == 200
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"TopicArn": "arn:aws:sns:eu-central-1:123456789012:another"},
+            {"SigningCertURL": "https://sns.eu-central-1.amazonaws.com.evil.example/a.pem"},
+            {"SigningCertURL": "http://sns.eu-central-1.amazonaws.com/a.pem"},
+            {"SigningCertURL": "https://evil@sns.eu-central-1.amazonaws.com:444/a.pem"},
+            {"Message": "changed"},
+            {"SignatureVersion": "3"},
+            {"Type": "UnsubscribeConfirmation"},
+            {"Signature": "AAAA"},
+        ],
+        ids=str,
+    )
+    def test_what_is_not_amazons_comes_to_nothing(self, ses: Any, changes: dict[str, str]) -> None:
+        body = json.dumps({**json.loads(ses.signed("m1", "hello")), **changes}).encode()
+
+        assert send("ses", body, {}).status_code == 400
+        assert not InboundEvent.objects.exists()
+        assert all(url.startswith("https://sns.eu-central-1.amazonaws.com/") for url in ses.fetched)
+
+    def test_nothing_but_amazons_own_address_is_called(self, ses: Any) -> None:
+        body = ses.confirmation(SubscribeURL="https://internal.example/admin")
+
+        assert send("ses", body, {}).status_code == 200
+        inbound.hear_due()
+
+        assert "https://internal.example/admin" not in ses.fetched
 
 
 def test_the_secret_is_of_its_own_provider(outside: Outside) -> None:

@@ -15,6 +15,7 @@ from django.utils import timezone
 from orders.exceptions import HistoryIsKept
 from orders.models import (
     InboundEvent,
+    MailDelivery,
     Order,
     OrderLine,
     OrderNote,
@@ -202,6 +203,10 @@ UNIQUE: dict[str, Callable[[], Any]] = {
     "orders_slot_once": lambda: [ProviderSlot.objects.create(name="ups", number=1) for _ in range(2)],
     "orders_choice_once": lambda: [
         ProviderChoice.objects.create(kind="shipping", key="k", name="ups", position=n, why="rule") for n in (1, 2)
+    ],
+    "orders_mail_delivery_once": lambda: [
+        MailDelivery.objects.create(message=SentMessage.objects.first() or message(), kind="bounced", heard_at=NOW)
+        for _ in range(2)
     ],
     "orders_inbound_once": lambda: [
         InboundEvent.objects.create(provider="stripe", event_id="evt_1", kind="k", body="{}", received_at=NOW)

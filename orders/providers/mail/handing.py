@@ -13,6 +13,7 @@ from orders.providers import effects
 from orders.providers.base import Message, Sent
 from orders.providers.effects import Kind
 from orders.providers.errors import NOT_SEEN, Declined, OutcomeUnknown, Unavailable
+from orders.providers.keys import as_uuid
 
 MOST_ASKS = 2
 
@@ -35,6 +36,8 @@ class MailerByService(ABC):
         )
         if effect.remote_id:
             return Sent(email_id=effect.remote_id)
+        if not effect.reference:
+            effect = effects.note(effect, reference=as_uuid(key))
         if effect.asks >= MOST_ASKS or not effects.claim(effect, settled=self.patience):
             raise self._unknown("send")
         try:

@@ -22,6 +22,14 @@ from orders.providers.mail.handing import MailerByService
 from orders.providers.options import ADDRESS, SECONDS, YES_OR_NO, option, read
 
 PROVIDER = "sendgrid"
+DELIVERY = {
+    "deferred": "delayed",
+    "delivered": "delivered",
+    "dropped": "dropped",
+    "bounce": "bounced",
+    "spamreport": "complained",
+}
+"""What SendGrid calls what becomes of a mail."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +104,11 @@ class SendGridMail(MailerByService):
                     event_id=str(event["sg_event_id"]),
                     kind=str(event["event"]),
                     about=str(event.get("sg_message_id", "")).partition(".")[0],
-                    facts={"reason": str(event.get("reason", ""))[:200]},
+                    facts={
+                        "reason": str(event.get("reason") or event.get("response") or "")[:200],
+                        "delivery": DELIVERY.get(str(event["event"]), ""),
+                        "reference": str(event.get("key", "")),
+                    },
                 )
                 for event in events
             ]
@@ -105,7 +117,9 @@ class SendGridMail(MailerByService):
 
     def hear(self, event: Heard) -> str:
         """What became of the mail is noted: accepted is not delivered."""
-        effect = effects.find_remote(PROVIDER, event.about)
+        effect = effects.find_remote(PROVIDER, event.about) or effects.find_reference(
+            PROVIDER, event.facts.get("reference", "")
+        )
         if effect is None:
             return ""
         effects.note(effect, events={**effect.facts.get("events", {}), event.kind: event.facts.get("reason", "")})

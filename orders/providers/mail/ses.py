@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,16 +17,29 @@ from botocore.exceptions import (
     NoCredentialsError,
     ParamValidationError,
 )
+from botocore.parsers import ResponseParserError
 from django.conf import settings
 
-from orders.providers.base import Message
+from orders.providers import effects
+from orders.providers.base import Heard, Message
 from orders.providers.errors import Declined, OutcomeUnknown, ProviderError, Unavailable
 from orders.providers.http import shortened
 from orders.providers.keys import as_hex
+from orders.providers.mail import sns
 from orders.providers.mail.handing import MailerByService
 from orders.providers.options import ADDRESS, SECONDS, option, read
 
 PROVIDER = "ses"
+CONFIRM = "SubscriptionConfirmation"
+DELIVERY = {
+    "DeliveryDelay": "delayed",
+    "Delivery": "delivered",
+    "Reject": "dropped",
+    "Rendering Failure": "dropped",
+    "Bounce": "bounced",
+    "Complaint": "complained",
+}
+"""What SES calls what becomes of a mail."""
 REFUSED = {
     "MessageRejected": "bad_message",
     "MailFromDomainNotVerifiedException": "sender_not_verified",
@@ -48,6 +63,9 @@ class SesOptions:
     access_key: str = option("SES_ACCESS_KEY_ID", form=r"\w{16,128}", example="an access key's id")
     secret_key: str = option("SES_SECRET_ACCESS_KEY", secret=True, example="its secret")
     configuration_set: str = option("SES_CONFIGURATION_SET", "", example="the configuration set that sends events")
+    topic: str = option(
+        "SES_SNS_TOPIC", "", form=r"arn:aws[a-z-]*:sns:\S+", example="the ARN of the SNS topic that events are sent to"
+    )
     url: str = option("SES_URL", "", form=ADDRESS, example="an address; empty for the region's own")
     seconds: str = option("SES_TIMEOUT_SECONDS", "15", form=SECONDS, example="a number of seconds")
 
@@ -61,6 +79,7 @@ class SesMail(MailerByService):
     def __init__(self, options: SesOptions | None = None) -> None:
         self._options = options or read(SesOptions)
         seconds = float(self._options.seconds)
+        self._certificates: dict[str, bytes] = {}
         self._client: Any = boto3.client(
             "sesv2",
             region_name=self._options.region,
@@ -93,7 +112,47 @@ class SesMail(MailerByService):
         }
         if self._options.configuration_set:
             asked["ConfigurationSetName"] = self._options.configuration_set
-        return str(self._call("send", lambda: self._client.send_email(**asked))["MessageId"])
+        number = self._call("send", lambda: self._client.send_email(**asked)).get("MessageId")
+        if not number:
+            raise OutcomeUnknown("SES' answer has no number.", provider=PROVIDER, operation="send")
+        return str(number)
+
+    def read_webhook(self, headers: Mapping[str, str], body: bytes) -> Sequence[Heard]:
+        """An event of SES', by way of SNS; or SNS' question whether this address is meant. Raises BadSignature."""
+        message = sns.read(body, topic=self._options.topic, fetch=self._certificate)
+        if message["Type"] == CONFIRM:
+            return [Heard(event_id=message["MessageId"], kind=CONFIRM, facts={"url": message["SubscribeURL"]})]
+        try:
+            event = json.loads(message["Message"])
+            kind = str(event.get("eventType") or event["notificationType"])
+            return [
+                Heard(
+                    event_id=message["MessageId"],
+                    kind=kind,
+                    about=str(event["mail"]["messageId"]),
+                    facts={"delivery": DELIVERY.get(kind, ""), "reason": _reason(event)},
+                )
+            ]
+        except (ValueError, KeyError, TypeError, AttributeError):
+            # Signed, and of another kind: the topic says so of itself when it is set up.
+            return [Heard(event_id=message["MessageId"], kind="other")]
+
+    def hear(self, event: Heard) -> str:
+        """What became of the mail is noted; and that this address takes the topic's messages is confirmed."""
+        if event.kind == CONFIRM:
+            if sns.is_amazons(event.facts["url"]):
+                sns.get(event.facts["url"])
+            return CONFIRM
+        effect = effects.find_remote(PROVIDER, event.about)
+        if effect is None:
+            return ""
+        effects.note(effect, events={**effect.facts.get("events", {}), event.kind: event.facts.get("reason", "")})
+        return effect.key
+
+    def _certificate(self, url: str) -> bytes:
+        if url not in self._certificates:
+            self._certificates[url] = sns.get(url)
+        return self._certificates[url]
 
     def check(self) -> str:
         """Asks after the account: quota, and whether it may send at all."""
@@ -106,6 +165,17 @@ class SesMail(MailerByService):
             return ask()
         except (ClientError, BotoCoreError) as error:
             raise _outcome(operation, error) from error
+        except ResponseParserError as error:  # no BotoCoreError: a page, say
+            raise OutcomeUnknown("SES' answer cannot be read.", provider=PROVIDER, operation=operation) from error
+
+
+def _reason(event: Mapping[str, Any]) -> str:
+    """Why, in the words of the other mail server where it said something."""
+    bounce = event.get("bounce") or {}
+    said = [one.get("diagnosticCode") or one.get("status") for one in bounce.get("bouncedRecipients") or []]
+    others = {"reject": "reason", "complaint": "complaintFeedbackType", "deliveryDelay": "delayType"}
+    words = [*said, bounce.get("bounceType"), *((event.get(kind) or {}).get(name) for kind, name in others.items())]
+    return str(next(filter(None, words), ""))[:200]
 
 
 def _outcome(operation: str, error: ClientError | BotoCoreError) -> ProviderError:
