@@ -27,6 +27,7 @@ from sagas.models import SagaRun
 from sagas.overview import ENDS, PERIODS, SAMPLE, causes, outcomes, waiting, work
 from sagas.permissions import may
 from sagas.presentation import changes, timeline
+from sagas.replay import test_case
 from sagas.selectors import RunView
 from sagas.states import RunStatus
 
@@ -119,6 +120,7 @@ def run_detail(request: HttpRequest, run_id: UUID) -> HttpResponse:
         "tries": tries.get_page(request.GET.get("tries") or tries.num_pages),
         "events": events.get_page(request.GET.get("events") or events.num_pages),
         "command": f"python manage.py saga show {view.run.pk} --events",
+        "test_case": test_case(view),
         "curl": f'curl -H "Authorization: Bearer $API_KEY" {request.build_absolute_uri(api_address)}',
         "changes": changes(view),
         "neighbours": selectors.neighbours(view, now),
