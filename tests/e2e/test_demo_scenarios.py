@@ -248,7 +248,8 @@ class TestCommand:
 def assert_says_how_all_ended(output: str, site: Site) -> None:
     """The lines that `demo` prints: who and where first, then the orders as they move, then that all is over."""
     head, _, orders = output.partition("\n\n")
-    assert [line.partition("  ")[0] for line in head.splitlines()] == ["Web", "Logins", "API docs", "API key", "Logs"]
+    facts = [line.partition("  ")[0] for line in head.splitlines()]
+    assert facts == ["Web", "Logins", "API docs", "API key", "Health", "Metrics", "Logs"]
     assert f"Web       {site.url}/" in head
     last_words = {
         scenario.order_id: [line for line in orders.splitlines() if f"/{scenario.order_id}/" in line][-1]

@@ -126,6 +126,8 @@ def find_something(case: Any, known: dict[str, str]) -> None:
         return
     if "url" in case.body:
         case.body["url"] = "https://1.1.1.1/hooks"
+    if "tags" in case.body:
+        case.body.pop("owner", None)  # the order does not wait for a person
     if "items" in case.body:
         for item, sku in zip(case.body["items"], ["ITEM-001", "ITEM-002"] * 50, strict=False):
             item["sku"] = sku
