@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+from django.conf import settings
 from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet, Subquery, Value
 from django.db.models.functions import Upper
 
@@ -21,6 +22,7 @@ from orders.models import (
     Payment,
     PaymentOperation,
     Product,
+    ProviderChoice,
     Reservation,
     SentMessage,
     Shipment,
@@ -69,6 +71,8 @@ class OrderView:
     tags: list[str]
     reservations: list[Reservation]
     run: RunView | None
+    choices: list[ProviderChoice] = field(default_factory=list)
+    """Who was asked for what, and why, where several share the work; by kind, the first one asked first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,11 +222,12 @@ def view_of(order: Order, *, is_new: bool = False) -> OrderView:
         )
     reservation_key = step_key(str(order.run_id), "reserve_inventory", Direction.ACTION)
     notes, tags = _remarks(order)
+    shipment = _shipment(order)
     return OrderView(
         order=order,
         lines=lines,
         money=_money(order),
-        shipment=_shipment(order),
+        shipment=shipment,
         messages=list(SentMessage.objects.filter(order=order).order_by("id").prefetch_related("deliveries")),
         notes=notes,
         tags=tags,
@@ -230,7 +235,20 @@ def view_of(order: Order, *, is_new: bool = False) -> OrderView:
             Reservation.objects.filter(key=reservation_key).select_related("stock__product").order_by("id")
         ),
         run=run,
+        choices=_choices(order, shipment),
     )
+
+
+def _choices(order: Order, shipment: Shipment | None) -> list[ProviderChoice]:
+    """Of a shop that has one provider for each kind of work, there is nothing to tell, and nothing is asked."""
+    if not any("," in names for names in settings.PROVIDERS.values()):
+        return []
+    steps = ("reserve_inventory", "process_payment", "send_confirmation_email")
+    keys = [step_key(str(order.run_id), step, Direction.ACTION) for step in steps]
+    if shipment is not None:
+        keys.append(shipment.reference)
+    kinds = ("inventory", "payments", "shipping", "mail")
+    return list(ProviderChoice.objects.filter(kind__in=kinds, key__in=keys).order_by("kind", "position"))
 
 
 def version_of(orders: QuerySet[Order], order_id: str) -> tuple[Any, ...] | None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
+from django.test import Client
 from pytest_django import Settings
 
 from orders import providers
@@ -15,7 +17,7 @@ from orders.providers import get_shipping
 from orders.services import cancel_order
 from sagas.models import SagaRun
 from sagas.testing import run_to_end
-from tests.factories import make_order, make_shop
+from tests.factories import make_order, make_shop, make_user
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -67,6 +69,23 @@ def test_one_that_does_not_serve_the_address_is_followed_by_the_next(two: dict[s
         ("ups", "done", "instead of dhl-parcel-de"),
     ]
     assert (two["dhl-parcel-de"].live, len(two["ups"].live)) == ([], 1)
+
+
+def test_the_orders_page_tells_staff_who_was_asked_and_why(two: dict[str, Any], gina: Client) -> None:
+    order(ship_postcode="00000", user=make_user(username="ada"))
+
+    page = " ".join(re.sub(r"<[^>]+>", " ", gina.get("/orders/ORD-123/").content.decode()).split())
+    hers = visitor_of("ada").get("/orders/ORD-123/")
+
+    assert "Shipping : dhl-parcel-de Refused Rule: country DE, up to 31500 g. The postal code is not valid." in page
+    assert "Shipping : ups Done Instead of dhl-parcel-de" in page
+    assert (hers.status_code, b"Who was asked" in hers.content) == (200, False)
+
+
+def visitor_of(name: str) -> Client:
+    client = Client()
+    assert client.login(username=name, password=f"{name}-password")
+    return client
 
 
 def test_one_that_is_down_is_followed_by_the_next(two: dict[str, Any]) -> None:
