@@ -329,7 +329,7 @@ def test_staff_see_on_the_orders_page_that_a_mail_came_back(post: Any) -> None:
     assert (heard.kind, heard.note, heard.message.status) == ("bounced", "550 no such user", "sent")
     page = visitor("gina", "agent").get("/orders/ORD-123/").content.decode()
     assert "Came back" in page
-    assert "550 no such user The customer has not got it; ask them for another address." in page
+    assert "550 no such user. The customer has not got it; ask them for another address." in page
 
 
 @pytest.mark.parametrize(
