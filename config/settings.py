@@ -117,8 +117,8 @@ if DATABASE["ENGINE"] == "django.db.backends.sqlite3":
         "timeout": 20,  # seconds to wait for the one writer SQLite allows
     }
 else:
-    DATABASE["CONN_MAX_AGE"] = env_int("DATABASE_CONN_MAX_AGE_SECONDS", 60)
     DATABASE["CONN_HEALTH_CHECKS"] = True  # a connection kept across a database restart is found out before its use
+DATABASE["CONN_MAX_AGE"] = env_int("DATABASE_CONN_MAX_AGE_SECONDS", 60)
 DATABASES = {"default": DATABASE}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 

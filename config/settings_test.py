@@ -37,5 +37,4 @@ if settings.DATABASE["ENGINE"] == "django.db.backends.sqlite3":
     DATABASES["default"]["TEST"] = {"NAME": str(VAR_DIR / "test.sqlite3")}
     # No test cuts the power, and waiting for the disk at each commit is most of a test's time.
     DATABASES["default"]["OPTIONS"]["init_command"] = "PRAGMA journal_mode=WAL; PRAGMA synchronous=OFF;"  # type: ignore[index]
-else:
-    DATABASES["default"]["CONN_MAX_AGE"] = 0  # a kept connection keeps the test database from being dropped
+DATABASES["default"]["CONN_MAX_AGE"] = 0  # a kept connection keeps the test database from being dropped
