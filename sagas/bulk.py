@@ -11,11 +11,27 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import Any, cast
+from uuid import UUID
 
 from django.db import DEFAULT_DB_ALIAS, connections, models
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 Field = models.Field[Any, Any]
+
+
+def lock_many(model: type[models.Model], keys: Iterable[UUID], names: Sequence[str]) -> dict[UUID, list[Any]]:
+    """The fields `names` of the rows of those keys, by key; locked in the order of the keys where databases do that."""
+    connection = connections[DEFAULT_DB_ALIAS]
+    statement, converters = _lock_statement(model, tuple(names), connection.vendor)
+    wanted = [key.hex for key in keys]
+    listed = "{" + ",".join(wanted) + "}" if connection.vendor == "postgresql" else json.dumps(wanted)
+    rows: dict[UUID, list[Any]] = {}
+    with connection.cursor() as cursor:
+        cursor.execute(statement, [listed])
+        for row in cursor.fetchall():
+            key, *values = [convert(value) for convert, value in zip(converters, row, strict=True)]
+            rows[key] = values
+    return rows
 
 
 def update_many(
@@ -93,6 +109,34 @@ def insert_missing(row: models.Model) -> bool:
         (row.pk,) = added
     row._state.adding = False
     return True
+
+
+@cache
+def _lock_statement(
+    model: type[models.Model], names: tuple[str, ...], vendor: str
+) -> tuple[str, list[Callable[[Any], Any]]]:
+    """The statement of lock_many, and what makes of each column it returns what a model's instance would hold."""
+    connection = connections[DEFAULT_DB_ALIAS]
+    fields = [_field(model, name) for name in ("pk", *names)]
+    key, *_ = columns = [_column(item, connection) for item in fields]
+    table = connection.ops.quote_name(model._meta.db_table)
+    chosen, lock = "IN (SELECT value FROM json_each(%s))", ""
+    if vendor == "postgresql":
+        chosen, lock = "= ANY(%s::uuid[])", "FOR UPDATE"
+    statement = f"SELECT {', '.join(columns)} FROM {table} WHERE {key} {chosen} ORDER BY {key} {lock}"  # noqa: S608
+    return statement, [_converter(item, connection) for item in fields]
+
+
+def _converter(item: Field, connection: BaseDatabaseWrapper) -> Callable[[Any], Any]:
+    expression = item.get_col(item.model._meta.db_table)
+    steps = [*connection.ops.get_db_converters(expression), *expression.get_db_converters(connection)]
+
+    def convert(value: Any) -> Any:
+        for step in steps:
+            value = step(value, expression, connection)
+        return value
+
+    return convert
 
 
 @cache

@@ -43,6 +43,9 @@ AWAY = (OperationalError, InterfaceError)
 TRUSTED_SECONDS = 1.0
 """How long after its last call a thread's database connection is taken to be there still."""
 
+AS_JSON = json.JSONEncoder(allow_nan=False, ensure_ascii=False)
+"""json.dumps makes an encoder of its own at each call that asks for more than its defaults."""
+
 NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 """A NUL character in JSON, as opposed to a backslash that is followed by u0000. PostgreSQL stores none."""
 
@@ -349,7 +352,7 @@ class Driver:
             if isinstance(returned, WaitFor):
                 until = returned.until if returned.until is not None else self._clock() + returned.timeout
                 return Ended(outcome=Outcome.WAITING, wait_signal=returned.signal, wait_until=until, settled=settled)
-            return replace(self._stored(returned), settled=settled)
+            return self._stored(returned, settled=settled)
         except StepError as error:
             return replace(_of_error(error, self._clock), settled=settled)
         except asyncio.CancelledError as error:
@@ -367,23 +370,23 @@ class Driver:
             log.exception("%s %s of run %s raised", begin.step.name, begin.direction.value, context.run_id)
             return replace(_unknown(error), settled=settled)
 
-    def _stored(self, returned: object) -> Ended:
+    def _stored(self, returned: object, *, settled: bool = False) -> Ended:
         """A success, if its result can be kept. If not, it may have happened all the same."""
         result = {} if returned is None else returned
         try:
             if not isinstance(result, Mapping):
                 raise TypeError(f"it is {type(result).__name__}, not a mapping")
-            text = json.dumps(dict(result), allow_nan=False, ensure_ascii=False)
+            text = AS_JSON.encode(dict(result))
             size = len(text.encode())
             if NUL.search(text):
                 raise ValueError("it holds a NUL character")
         except (TypeError, ValueError, RecursionError) as error:
             message = f"The result cannot be stored as JSON: {error}"
-            return Ended(outcome=Outcome.UNKNOWN, code="result_not_json", message=message)
+            return Ended(outcome=Outcome.UNKNOWN, code="result_not_json", message=message, settled=settled)
         if size > self.limits.max_result_bytes:
             message = f"The result has {size} bytes; {self.limits.max_result_bytes} is the most that is kept."
-            return Ended(outcome=Outcome.UNKNOWN, code="result_too_large", message=message)
-        return Ended(outcome=Outcome.SUCCEEDED, result=json.loads(text))
+            return Ended(outcome=Outcome.UNKNOWN, code="result_too_large", message=message, settled=settled)
+        return Ended(outcome=Outcome.SUCCEEDED, result=json.loads(text), settled=settled)
 
     async def _call(self, function: Callable[[StepContext], Any], context: StepContext) -> Any:
         if inspect.iscoroutinefunction(function):

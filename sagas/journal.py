@@ -18,7 +18,7 @@ from django.db import connection, transaction
 from django.db.models import Q, QuerySet
 
 from sagas import points, registry
-from sagas.bulk import insert_many, insert_missing, update_many
+from sagas.bulk import insert_many, insert_missing, lock_many, update_many
 from sagas.decide import Attempt, Begin, Decision, Failure, History, decide, retry_at
 from sagas.definition import Saga, step_key
 from sagas.exceptions import UnknownSaga
@@ -258,8 +258,7 @@ def commit(
         holders[one.run.pk] = one
     points.reach("before_commit")
     with transaction.atomic():
-        rows = locked(SagaRun.objects.filter(pk__in=sorted(holders)).order_by("pk"))
-        fresh = {pk: values for pk, *values in rows.values_list("pk", "fence", "lease_owner", *SERVICE_FIELDS)}
+        fresh = lock_many(SagaRun, holders, ("fence", "lease_owner", *SERVICE_FIELDS))
         if afresh:
             _reload(holders, worker)
         waiting = {one.run.pk for one, _, ended in finished if ended.outcome is Outcome.WAITING}

@@ -11,8 +11,8 @@ from django.test.utils import CaptureQueriesContext
 from pytest_django import DjangoAssertNumQueries
 
 from sagas import Saga
-from sagas.bulk import insert_many, update_many
-from sagas.models import RunEvent, SagaRun, StepRecord
+from sagas.bulk import insert_many, lock_many, update_many
+from sagas.models import RunEvent, SagaRun, StepRecord, new_run_id
 from tests.sagas.toys import make_run
 
 pytestmark = pytest.mark.django_db
@@ -57,6 +57,20 @@ def test_updated_rows_come_back_as_they_were(trip: Saga) -> None:
     run, other = SagaRun.objects.get(pk=run.pk), SagaRun.objects.get(pk=other.pk)
     assert (run.due_at, run.fresh_from, run.current_step, run.claims) == (None, ODD, "%s'", 7)
     assert (other.due_at, other.fresh_from, other.current_step, other.claims) == (WHEN, {}, "", 0)
+
+
+def test_locked_rows_are_told_as_they_are_stored(trip: Saga) -> None:
+    runs = [make_run(trip, key=f"T-{number}") for number in range(3)]
+    SagaRun.objects.filter(pk=runs[1].pk).update(cancel_requested_at=WHEN, cancel_reason="it's %s", fresh_from=ODD)
+    gone = new_run_id()
+
+    with transaction.atomic():
+        rows = lock_many(
+            SagaRun, [gone, runs[1].pk, runs[0].pk], ["fence", "cancel_requested_at", "cancel_reason", "fresh_from"]
+        )
+
+    assert rows == {runs[0].pk: [0, None, "", {}], runs[1].pk: [0, WHEN, "it's %s", ODD]}
+    assert list(rows) == [runs[0].pk, runs[1].pk]  # in the keys' order, as all others lock them
 
 
 def test_a_row_that_is_not_as_it_was_held_fails_the_whole_write(trip: Saga) -> None:
