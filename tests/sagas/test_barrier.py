@@ -11,7 +11,7 @@ from django.contrib.auth.models import Group
 from django.db import transaction
 
 from sagas import StepRefused
-from sagas.barrier import do_once, undo_once
+from sagas.barrier import do_once, first_time, undo_once
 from sagas.models import Barrier
 from tests.races import Paused, meet, together
 
@@ -69,6 +69,23 @@ class TestOneAfterTheOther:
 
         assert do_once(DO, lambda: {"seat": "another"}) == HELD
         assert barrier_rows() == [(DO, "action", HELD)]
+
+    def test_an_effect_that_keeps_no_result_says_whether_it_was_had_now(self) -> None:
+        assert first_time(DO, hold_seat)
+        assert not first_time(DO, hold_seat)  # twice, the database would say so
+
+        assert barrier_rows() == [(DO, "action", {})]
+        assert undo() == FREED
+        assert not first_time(DO, hold_seat)  # it came, and was undone: its rows tell
+        assert not is_held()
+
+    def test_an_undo_that_came_first_bars_such_an_effect_too(self) -> None:
+        undo()
+
+        with pytest.raises(StepRefused) as caught:
+            first_time(DO, hold_seat)
+        assert caught.value.code == "already_undone"
+        assert not is_held()
 
     def test_an_undo_undoes_what_was_done(self) -> None:
         act()
