@@ -19,6 +19,7 @@ from orders.models import (
     Order,
     OrderLine,
     OrderNote,
+    OrderTag,
     OutsideEffect,
     Payment,
     PaymentOperation,
@@ -26,6 +27,7 @@ from orders.models import (
     ProviderChoice,
     ProviderSlot,
     Reservation,
+    RetiredUse,
     SandboxCharge,
     SandboxMail,
     SandboxParcel,
@@ -146,6 +148,12 @@ def mail() -> SandboxMail:
     return SandboxMail.objects.create(key="k", email_id="EMAIL-1", recipient="ada@example.com")
 
 
+def tag(**changes: Any) -> OrderTag:
+    given = {"tag": "gift", "author": "user:sam", **changes}
+    of = given.pop("order", None) or order()
+    return OrderTag.objects.create(order=of, **given)
+
+
 def twice(make: Callable[..., models.Model], shared: str, **changes: Any) -> Callable[[], Any]:
     """Makes a row, and another one of the same owner that differs in `changes` only."""
 
@@ -162,6 +170,7 @@ CHECKS: dict[str, Callable[[], Any]] = {
     "orders_movement_moves_something": lambda: movement(delta_allocated=0),
     "orders_reservation_quantity_from_one": lambda: reservation(quantity=0),
     "orders_reservation_released_has_time": lambda: reservation(status="released"),
+    "orders_tag_has_text": lambda: tag(tag=""),
     "orders_order_total_not_negative": lambda: order(total_amount=Decimal("-1")),
     "orders_order_has_number": lambda: order(order_id=""),
     "orders_line_quantity_from_one": lambda: line(quantity=0),
@@ -187,6 +196,10 @@ UNIQUE: dict[str, Callable[[], Any]] = {
     "orders_reservation_once_per_key": twice(reservation, "stock", reservation_id="RES-2"),
     "orders_line_sku_once": twice(line, "order"),
     "orders_delivery_once": two_deliveries,
+    "orders_tag_once": twice(tag, "order"),
+    "orders_retired_use_once": lambda: [
+        RetiredUse.objects.create(operation="GET api-me", caller="key:shop", last_at=NOW) for _ in range(2)
+    ],
     "orders_view_name_once": twice(saved_view, "user"),
     "orders_message_once": twice(message, "order", key="another"),
     "orders_shipment_tracking_once": lambda: [
