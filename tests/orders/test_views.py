@@ -387,6 +387,13 @@ class TestOrder:
 
         assert words in text_of(gina.get(f"/orders/{order.order_id}/")).replace("\xa0", " ")
 
+    def test_its_tags_lead_to_others_with_them_and_are_staffs(self, gina: Client) -> None:
+        ada, order = own_order()
+        set_tags(order_id=order.order_id, tags=["a gift"], author="user:gina")
+
+        assert '<a href="/orders/?tag=a%20gift">a gift</a>' in gina.get(f"/orders/{order.order_id}/").content.decode()
+        assert "a gift" not in ada.get(f"/orders/{order.order_id}/").content.decode()
+
     def test_every_row_of_money_is_shown(self, gina: Client) -> None:
         order = ended("needs_attention")
         charge = PaymentOperation.objects.get(kind="charge")
