@@ -97,6 +97,18 @@ def test_killed_in_the_middle_of_a_step_and_started_again(site: Site, world: Pat
     assert effects(world, run) == {"fetch": ["1"], "deliver": ["1"]}
 
 
+def test_workers_stand_back_for_whoever_waits_for_an_answer(site: Site, world: Path) -> None:
+    start_worker(site)
+    run = send(world, "E-1", gate=True)
+    wait_for("the effect", lambda: effects(world, run), seconds=60)
+
+    niceness = {os.getpriority(os.PRIO_PROCESS, pid) for pid in family(site)}
+
+    (world / "gate").touch()
+    wait_until(run, RunStatus.COMPLETED)
+    assert niceness == {min(os.getpriority(os.PRIO_PROCESS, 0) + 5, 19)}
+
+
 STALLED = "Work is due and nobody takes it; restarting the cluster."
 
 

@@ -29,6 +29,7 @@ STOP_SECONDS = 20.0
 """In this time drives finish what is under way."""
 STALLED_STOP_SECONDS = 3.0
 """A cluster that takes no work has nothing under way to wait for."""
+NICE = 5
 PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
@@ -43,8 +44,20 @@ class Command(BaseCommand):
             help="Seconds that a run may be due and untaken before the cluster is restarted.",
         )
 
+        parser.add_argument(
+            "--nice",
+            type=int,
+            choices=range(20),
+            default=NICE,
+            metavar="0-19",
+            help=f"How far the workers stand back for what else this machine does; {NICE} unless said.",
+        )
+
     def handle(self, *args: Any, **options: Any) -> None:
         self.stopping = False
+        if hasattr(os, "nice"):
+            # Who places an order waits for the answer; the order itself can wait a little longer.
+            os.nice(options["nice"])
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
         stalled_after = timedelta(seconds=options["stalled_after"])
