@@ -1,12 +1,14 @@
 """How often one caller may ask the API for anything, told on every answer: RateLimit and RateLimit-Policy.
 
 Counted before anything else is looked at, in the site's cache: a row for each request would cost more than the answer.
-So the count is each process's own unless CACHE_URL names a cache that all of them share, and then it is exact.
+So the count is each process's own unless CACHE_URL names a cache that all of them share, and then it is exact. While
+that cache is away nobody is counted, nor turned away: a shop takes orders without its limits.
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import time
 from dataclasses import dataclass
 
@@ -19,6 +21,7 @@ from django.utils.deprecation import MiddlewareMixin
 from orders.api_errors import problem_answer
 from orders.api_problems import PROBLEMS
 
+log = logging.getLogger(__name__)
 NAME = "request"
 
 
@@ -53,6 +56,8 @@ class ApiRateMiddleware(MiddlewareMixin):
         if not rate.most or not request.path.startswith("/api/v1/"):
             return None
         count = _counted(_caller(request), rate.most, rate.seconds)
+        if count is None:
+            return None
         request.META["API_COUNT"] = count
         if not count.is_over:
             return None
@@ -78,12 +83,16 @@ def _caller(request: HttpRequest) -> str:
     return hashlib.sha256(who.encode(errors="replace")).hexdigest()
 
 
-def _counted(who: str, most: int, window: int) -> Count:
+def _counted(who: str, most: int, window: int) -> Count | None:
+    """One more of theirs; None if the cache does not answer."""
     now = int(time.time())
     key = f"api-rate:{now // window}:{who}"
-    cache.add(key, 0, timeout=window + 1)
     try:
+        cache.add(key, 0, timeout=window + 1)
         used = cache.incr(key)
     except ValueError:  # gone between the two lines: the cache is full, or away and back
         used = 1
+    except Exception as error:  # each kind of cache has errors of its own
+        log.warning("The cache does not answer, and requests to the API are not counted: %s", error)
+        return None
     return Count(most=most, window=window, used=used, seconds=window - now % window)

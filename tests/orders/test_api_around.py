@@ -270,6 +270,16 @@ class TestLimits:
 
         assert "RateLimit" not in ada.get("/api/v1/me").headers
 
+    def test_without_the_shared_cache_orders_are_taken_all_the_same(self, ada: Caller, settings: Any) -> None:
+        # Nobody listens on the first port.
+        away = {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": "redis://127.0.0.1:1/0"}
+        settings.CACHES = {"default": away}
+
+        answer = ada.post(ORDERS, order_body())
+
+        assert (answer.status_code, Order.objects.count()) == (202, 1)
+        assert '"request"' not in answer.headers["RateLimit"]
+
 
 class TestRetiring:
     @pytest.fixture(autouse=True)
