@@ -16,7 +16,7 @@ from orders.api import order_or_404, told
 from orders.api_auth import actor_of
 from orders.api_errors import ProblemError
 from orders.api_shapes import ORDER_ID_PARAMETER, OrderDetail
-from orders.models import Scope
+from orders.models import ApiKey, Scope
 from orders.roles import Act, can
 from sagas.api_fields import Strict, Text, checked, checked_query
 from sagas.api_view import (
@@ -55,7 +55,7 @@ class OrderDetailApi(ApiView):
             allow_null=True,
             required=False,
             help_text="Who of the staff looks after an order that waits for a person, as the history names people: "
-            "`user:gina`; null: everybody. For staff.",
+            "`user:gina`; null: everybody. For staff; a key needs the scope `runs:act` too.",
         )
         tags = serializers.ListField(
             child=Text(max_length=services.LONGEST_TAG),
@@ -100,8 +100,8 @@ class OrderDetailApi(ApiView):
     )
     def patch(self, request: Request, order_id: str) -> Response:
         view, data = order_or_404(order_id, request), checked(self.Input, request.data)
-        if "owner" in data and not can(request.user, Act.ASSIGN):
-            raise ProblemError("forbidden", f"Your role does not allow you to {Act.ASSIGN}.")
+        if "owner" in data:
+            _check_may_assign(request)
         check_version(request, told(view, request))
         with transaction.atomic():  # both or neither
             if "owner" in data:
@@ -110,3 +110,11 @@ class OrderDetailApi(ApiView):
                 services.set_tags(order_id=order_id, tags=data["tags"], author=actor_of(request))
         changed = told(order_or_404(order_id, request), request)
         return Response(changed, headers={"ETag": tag_of(changed)})
+
+
+def _check_may_assign(request: Request) -> None:
+    """What `PATCH /saga-runs/{id}` asks of whoever says the same there. Raises ProblemError."""
+    if not can(request.user, Act.ASSIGN):
+        raise ProblemError("forbidden", f"Your role does not allow you to {Act.ASSIGN}.")
+    if isinstance(request.auth, ApiKey) and Scope.RUNS_ACT not in request.auth.scopes:
+        raise ProblemError("scope-missing", f"To say who looks after it needs a key with the scope {Scope.RUNS_ACT}.")

@@ -16,7 +16,7 @@ class Scope(StrEnum):
     """What a key may do, within what its user may."""
 
     ORDERS_READ = "orders:read"  # see orders
-    ORDERS_WRITE = "orders:write"  # place and cancel them
+    ORDERS_WRITE = "orders:write"  # place, cancel and tag them
     RUNS_READ = "runs:read"  # see runs, for staff
     RUNS_ACT = "runs:act"  # retry, skip, resolve, for staff
     WEBHOOKS_MANAGE = "webhooks:manage"  # see and change endpoints of the same user, and what was sent to them

@@ -13,7 +13,7 @@ from django.test import Client
 from config.env import Rate
 from orders.api_problems import PROBLEMS
 from orders.api_retiring import RETIRING, Retirement
-from orders.models import ApiKey, Order, OrderNote, OrderTag, RetiredUse, Scope
+from orders.models import ApiKey, Order, OrderNote, OrderTag, RetiredUse, Scope, User
 from sagas.models import BulkOperation, SagaRun
 from sagas.operations import work_off
 from sagas.testing import run_to_end
@@ -203,6 +203,18 @@ class TestChangingAnOrder:
 
         assert (taken.status_code, taken.json()["owner"], taken.json()["tags"]) == (200, "user:gina", ["bank"])
         assert gina.get(f"{RUNS}/{order.run_id}").json()["owner"] == "user:gina"
+
+    def test_a_key_that_may_not_act_on_runs_says_of_no_run_who_looks_after_it(self, gina: Caller) -> None:
+        order = ended("needs_attention")
+        path = f"{ORDERS}/{order.order_id}"
+        lesser = make_caller(User.objects.get(username="gina"), Scope.ORDERS_READ, Scope.ORDERS_WRITE, name="shop")
+
+        problem(
+            sent(lesser, "PATCH", path, {"owner": "user:gina", "tags": ["bank"]}, If_Match="*"), 403, "scope-missing"
+        )
+        tagged = sent(lesser, "PATCH", path, {"tags": ["bank"]}, If_Match="*")
+
+        assert (tagged.status_code, tagged.json()["owner"], tagged.json()["tags"]) == (200, None, ["bank"])
 
     def test_customers_are_not_told_nor_asked(self, gina: Caller, ada: Caller) -> None:
         ada.post(ORDERS, order_body())
