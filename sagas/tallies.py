@@ -43,6 +43,10 @@ FORGOTTEN = timedelta(hours=1)
 """An attempt open for longer is not waited for: its worker died, and what became of it is the next attempt's story."""
 MOST_CODES = 100
 OTHER = "other"
+LONGEST_LABELS = 300
+LONGEST_VALUE = 100
+SHORT_VALUE = 38
+"""Short enough for the five labels of an attempt, were each character of three of them escaped."""
 
 ATTEMPT_BOUNDS = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 RUN_BOUNDS = (0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0, 86_400.0)
@@ -76,8 +80,11 @@ def note_sweep() -> None:
 
 
 def labelled(**labels: str) -> str:
-    """Labels as Prometheus writes them."""
-    return ",".join(f'{name}="{_escaped(text)}"' for name, text in labels.items())
+    """Labels as Prometheus writes them, shortened to what a row holds."""
+    whole = ",".join(f'{name}="{_escaped(text, LONGEST_VALUE)}"' for name, text in labels.items())
+    if len(whole) <= LONGEST_LABELS:
+        return whole
+    return ",".join(f'{name}="{_escaped(text, SHORT_VALUE)}"' for name, text in labels.items())
 
 
 def _read_on(what: str, read: Callable[[int, datetime], tuple[int, Sums]]) -> bool:
@@ -184,6 +191,6 @@ def _add(sums: Sums) -> None:
     )
 
 
-def _escaped(text: str) -> str:
-    cleaned = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ")
-    return cleaned[:100]
+def _escaped(text: str, longest: int) -> str:
+    """Cut before it is escaped: half of an escape would swallow the quote behind it."""
+    return text[:longest].replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ")

@@ -192,3 +192,17 @@ def test_the_number_of_queries_does_not_grow_with_the_orders() -> None:
         counts.append(len(queries))
 
     assert counts[0] == counts[1] <= 30
+
+
+def test_a_value_at_its_longest_ends_with_its_quote() -> None:
+    assert tallies.labelled(error_code="x" * 99 + "\\") == 'error_code="' + "x" * 99 + '\\\\"'
+
+
+def test_names_and_codes_that_are_too_long_together_are_cut() -> None:
+    text = tallies.labelled(
+        saga="\\" * 100, step='"' * 100, direction="undo", outcome="compensating", error_code="\\" * 100
+    )
+
+    assert Tally._meta.get_field("labels").max_length == tallies.LONGEST_LABELS
+    assert len(text) <= tallies.LONGEST_LABELS
+    assert text.startswith('saga="' + "\\" * 76 + '",step="' + '\\"' * 38 + '",direction="undo",')
