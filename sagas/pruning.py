@@ -1,7 +1,8 @@
 """Ended runs that are old enough give up their attempts and events, to a file or for good. The run itself stays.
 
 It stays because its business key must: an order of long ago that is sent again is the order that was, not a new one.
-What was settled by hand stays whole, since the audit asks who answers for it.
+What was settled or given up by hand stays whole, since the audit asks who answers for it, and what an abandoned run
+left undone stands nowhere else.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ BY_HAND = (Outcome.SKIPPED.value, Outcome.RESOLVED.value)
 
 
 def prunable(*, before: datetime, keep: Collection[RunStatus] = ()) -> QuerySet[SagaRun]:
-    """Runs that ended before then, have their history, and were not settled by hand; the oldest first."""
-    wanted = [status.value for status in ENDED if status not in keep]
+    """Runs that ended before then, have their history, and were not settled or given up by hand; the oldest first."""
+    wanted = [status.value for status in ENDED if status not in (*keep, RunStatus.ABANDONED)]
     by_hand = StepRecord.objects.filter(run=OuterRef("pk"), outcome__in=BY_HAND)
     runs = SagaRun.objects.filter(status__in=wanted, pruned_at__isnull=True, ended_at__lt=before)
     return runs.filter(pk__lt=earliest_run_id(before)).exclude(Exists(by_hand)).order_by("pk")

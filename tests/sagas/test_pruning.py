@@ -16,7 +16,7 @@ from sagas.exceptions import ActRefused
 from sagas.export import exported
 from sagas.models import RunEvent, SagaRun, Signal, StepRecord, earliest_run_id
 from sagas.selectors import run_view
-from sagas.services import cancel, skip, start
+from sagas.services import abandon, cancel, skip, start
 from sagas.testing import run_to_end
 from tests.sagas.test_attention import stuck_undo
 from tests.sagas.test_console import saga
@@ -103,6 +103,9 @@ def test_what_is_young_live_or_was_settled_by_hand_stays_whole(world: World, tri
     by_hand = stuck_undo(world, trip, "by hand")
     skip(run_id=by_hand.pk, step="hold", direction="compensation", actor="user:you", reason="x")
     aged(run_to_end(by_hand).run)
+    given_up = stuck_undo(world, trip, "given up")
+    abandon(run_id=given_up.pk, actor="user:you", reason="paid back in cash")
+    aged(given_up)
     before = histories()
 
     assert saga("prune", "--older-than", "31d", "--delete")[1] == "0 runs have lost their history.\n"

@@ -361,7 +361,7 @@ class Command(BaseCommand):
             raise CommandError(
                 f"--older-than is at least {pruning.LEAST.days}d: the overview needs a month.", returncode=2
             )
-        keep = (RunStatus.COMPENSATED, RunStatus.ABANDONED) if options["keep_failed"] else ()
+        keep = (RunStatus.COMPENSATED,) if options["keep_failed"] else ()
         runs = pruning.prunable(before=now - options["older_than"], keep=keep)
         count = runs.count()
         if options["dry_run"]:
