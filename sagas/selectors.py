@@ -116,8 +116,9 @@ def views_for(runs: Iterable[SagaRun], *, with_acts: bool = True) -> dict[UUID, 
     ids = [run.pk for run in rows]
     records: dict[UUID, list[StepRecord]] = defaultdict(list)
     signals: dict[UUID, dict[str, Mapping[str, Any]]] = defaultdict(dict)
-    if ids:
-        for record in StepRecord.objects.filter(run__in=ids).order_by("id"):
+    begun = [run.pk for run in rows if run.fence]  # one that nobody has held yet has none
+    if begun:
+        for record in StepRecord.objects.filter(run__in=begun).order_by("id"):
             records[record.run_id].append(record)
     # Signals decide what a waiting step does next, and what may be done; of runs that do neither nobody asks them.
     if ids and (with_acts or any(r.outcome == Outcome.WAITING.value for one in records.values() for r in one)):
