@@ -2,7 +2,8 @@
 
 It stays because its business key must: an order of long ago that is sent again is the order that was, not a new one.
 What was settled or given up by hand stays whole, since the audit asks who answers for it, and what an abandoned run
-left undone stands nowhere else.
+left undone stands nowhere else. Nor does a run lose its history while somebody may still want it undone: with a
+refusal of its own a saga says when that is over (an order, when its parcel has left).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from django.db import transaction
 from django.db.models import Exists, OuterRef, QuerySet
 
 from sagas import journal
+from sagas.acts import cancel_refusal
 from sagas.export import exported
 from sagas.models import Barrier, RunEvent, SagaRun, Signal, StepRecord, earliest_run_id
 from sagas.states import ENDED, Outcome, RunStatus
@@ -35,19 +37,31 @@ def prunable(*, before: datetime, keep: Collection[RunStatus] = ()) -> QuerySet[
     return runs.filter(pk__lt=earliest_run_id(before)).exclude(Exists(by_hand)).order_by("pk")
 
 
-def prune(runs: QuerySet[SagaRun], *, now: datetime, batch: int, archive: IO[str] | None) -> Iterator[int]:
+def has_way_back(run: SagaRun) -> bool:
+    """Whether it is completed and could still be undone, of a saga that says when that is over."""
+    if run.status != RunStatus.COMPLETED.value:
+        return False
+    held = journal.load(run)
+    return held.saga is not None and held.saga.refuse_cancel is not None and not cancel_refusal(held)
+
+
+def prune(
+    runs: QuerySet[SagaRun], *, now: datetime, batch: int, archive: IO[str] | None, even_undoable: bool = False
+) -> Iterator[int]:
     """Take their histories away, a batch at a time; how many each time. Stopped anywhere, it goes on from there.
 
-    With `archive` each run's whole export is a line of it, on the disk before anything is deleted.
+    With `archive` each run's whole export is a line of it, on the disk before anything is deleted. With `even_undoable`
+    also of runs that have a way back, which is closed by it.
     """
     last: UUID | None = None
     while True:
         with transaction.atomic():
             rest = runs.filter(pk__gt=last) if last else runs
-            ids = list(journal.locked(rest, skip=True).values_list("pk", flat=True)[:batch])
-            if not ids:
+            found = list(journal.locked(rest, skip=True)[:batch])
+            if not found:
                 return
-            last = ids[-1]
+            last = found[-1].pk
+            ids = [run.pk for run in found if even_undoable or not has_way_back(run)]
             if archive is not None:
                 for pk in ids:
                     archive.write(json.dumps(exported(pk), ensure_ascii=False, default=str) + "\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from sagas.services import abandon, cancel, skip, start
 from sagas.testing import run_to_end
 from tests.sagas.test_attention import stuck_undo
 from tests.sagas.test_console import saga
-from tests.sagas.toys import World, make_run, refuse
+from tests.sagas.toys import World, make_run, make_saga, make_step, refuse, registered
 
 pytestmark = pytest.mark.django_db
 
@@ -151,3 +152,35 @@ def test_what_is_not_meant_deletes_nothing(done: SagaRun, words: list[str], code
 
     assert (found, told in out + err) == (code, True), out + err
     assert histories() == before
+
+
+def test_a_run_that_may_still_be_undone_keeps_its_history_unless_that_is_said(world: World, tmp_path: Path) -> None:
+    def until_fetched(given: Any, results: Any, signals: Any) -> str:
+        return "it was fetched" if "fetched" in signals else ""
+
+    saga_of_parcels = make_saga([make_step(world, "book")], name="parcels", refuse_cancel=until_fetched)
+    with registered(saga_of_parcels):
+        waits, left = (aged(run_to_end(make_run(saga_of_parcels, key=key)).run) for key in ("T-1", "T-2"))
+        Signal.objects.create(run=left, name="fetched", payload={}, actor="user:gina", received_at=timezone.now())
+        file = tmp_path / "old.jsonl"
+        would = saga("prune", "--older-than", "90d", "--dry-run")[1]
+
+        code, _, _ = saga("prune", "--older-than", "90d", "--archive", str(file))
+
+        assert (would, code) == ("1 runs would lose their history.\n", 0)
+        pruned = SagaRun.objects.filter(pruned_at__isnull=False)
+        assert list(pruned) == [left]
+        assert StepRecord.objects.filter(run=waits).count() == 1
+        assert cancel(run_id=waits.pk, actor="user:gina", reason="never fetched").status == "compensating"
+
+        other = aged(run_to_end(make_run(saga_of_parcels, key="T-3")).run)
+        assert saga("prune", "--older-than", "90d", "--delete", "--even-undoable")[0] == 0
+        assert set(pruned.all()) == {left, other}
+
+
+def test_an_archive_is_for_its_owner_alone(done: SagaRun, tmp_path: Path) -> None:
+    file = tmp_path / "old.jsonl"
+
+    saga("prune", "--older-than", "90d", "--archive", str(file))
+
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import getpass
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -108,6 +109,11 @@ class Command(BaseCommand):
         pruned.add_argument("--archive", type=Path, help="a file that gets each run's export as a line first")
         pruned.add_argument("--delete", action="store_true", help="for good, without an archive")
         pruned.add_argument("--keep-failed", action="store_true", help="only completed runs")
+        pruned.add_argument(
+            "--even-undoable",
+            action="store_true",
+            help="also completed runs that could still be undone, and then cannot: orders whose parcel never left",
+        )
         pruned.add_argument("--batch", type=_positive, default=500, help="runs in one transaction (500)")
         pruned.add_argument("--dry-run", action="store_true", help="say how many, and do nothing")
         export = verbs.add_parser("export", help="a run with all that is recorded of it, as JSON")
@@ -363,16 +369,21 @@ class Command(BaseCommand):
             )
         keep = (RunStatus.COMPENSATED,) if options["keep_failed"] else ()
         runs = pruning.prunable(before=now - options["older_than"], keep=keep)
-        count = runs.count()
+        even_undoable = options["even_undoable"]
         if options["dry_run"]:
+            count = sum(1 for run in runs.iterator() if even_undoable or not pruning.has_way_back(run))
             self.stdout.write(f"{count} runs would lose their history.")
             return
+        count = runs.count()
         if bool(archive) == options["delete"]:
             raise CommandError("Say --archive FILE, or --delete if nobody will ask again.", returncode=2)
         bar, done = Progress(count), 0
         try:
-            with archive.open("a", encoding="utf-8") if archive else nullcontext() as file:
-                for some in pruning.prune(runs, now=now, batch=options["batch"], archive=file):
+            with open(archive, "a", encoding="utf-8", opener=_for_us_alone) if archive else nullcontext() as file:
+                batches = pruning.prune(
+                    runs, now=now, batch=options["batch"], archive=file, even_undoable=even_undoable
+                )
+                for some in batches:
                     done += some
                     bar.show(done)
         except OSError as error:
@@ -478,6 +489,11 @@ def _json(path: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise CommandError(f"{path} holds no JSON object.", returncode=2)
     return value
+
+
+def _for_us_alone(path: str, flags: int) -> int:
+    """Opens an archive: it holds what runs were given, names and addresses too."""
+    return os.open(path, flags, mode=0o600)
 
 
 def _positive(text: str) -> int:
