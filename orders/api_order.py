@@ -99,11 +99,14 @@ class OrderDetailApi(ApiView):
         responses={200: OrderDetail},
     )
     def patch(self, request: Request, order_id: str) -> Response:
-        view, data = order_or_404(order_id, request), checked(self.Input, request.data)
+        order_or_404(order_id, request)
+        data = checked(self.Input, request.data)
         if "owner" in data:
             _check_may_assign(request)
-        check_version(request, told(view, request))
         with transaction.atomic():  # both or neither
+            # Of two with the same version one comes second, and is told so: it would take the other's tags off unseen.
+            services.hold(order_id=order_id)
+            check_version(request, told(order_or_404(order_id, request), request))
             if "owner" in data:
                 services.look_after(order_id=order_id, owner=data["owner"] or "", actor=actor_of(request))
             if "tags" in data:

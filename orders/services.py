@@ -86,7 +86,7 @@ def cancel_order(*, order_id: str, actor: str, reason: str) -> Order:
     Raises OrderNotCancellable, with the reason and the way out, and Order.DoesNotExist.
     """
     reason = checked_reason(reason)
-    order = _locked(order_id)
+    order = hold(order_id=order_id)
     try:
         engine.cancel(run_id=_run_of(order).pk, actor=actor, reason=reason)
     except ActRefused as error:
@@ -102,7 +102,7 @@ def hand_over(*, order_id: str, actor: str) -> Shipment:
 
     Raises HandOverRefused with the reason, and Order.DoesNotExist.
     """
-    order = _locked(order_id)
+    order = hold(order_id=order_id)
     # First of all, because it takes hold of the run: from here on no cancellation comes in between.
     is_first = engine.signal(run_id=_run_of(order).pk, name=HANDED_OVER, payload={}, actor=actor)
     run = _run_of(order)
@@ -145,7 +145,7 @@ def set_tags(*, order_id: str, tags: Iterable[str], author: str) -> None:
     if len(set(wanted)) > MOST_TAGS:
         faults.add("tags", "too_many", f"An order has {MOST_TAGS} tags at the most.")
     faults.stop()
-    order = _locked(order_id)
+    order = hold(order_id=order_id)
     OrderTag.objects.filter(order=order).exclude(tag__in=wanted).delete()
     OrderTag.objects.bulk_create(
         [OrderTag(order=order, tag=tag, author=author) for tag in dict.fromkeys(wanted)], ignore_conflicts=True
@@ -205,7 +205,7 @@ def _change_stock(sku: str, kind: StockMovement.Kind, difference: int, actor: st
     return stock
 
 
-def _locked(order_id: str) -> Order:
+def hold(*, order_id: str) -> Order:
     """The order, locked until the transaction ends. On SQLite a transaction that writes is alone anyway."""
     return Order.objects.select_for_update().get(order_id=order_id)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from sagas.testing import run_to_end
 from tests.factories import make_order, make_shop, make_user
 from tests.orders.api_client import ORDERS, Caller, faults, make_caller, order_body, problem
 from tests.orders.pages import ended, run_of
+from tests.races import together
 
 pytestmark = pytest.mark.django_db(transaction=True)
 RUNS = "/api/v1/saga-runs"
@@ -176,6 +178,22 @@ class TestChangingAnOrder:
         assert list(OrderTag.objects.values_list("order__order_id", "tag", "author")) == [
             ("ORD-123", "gift", "key:ada's key")
         ]
+
+    def test_of_some_who_saw_the_same_version_only_one_changes_it(self, ada: Caller) -> None:
+        ada.post(ORDERS, order_body())
+        path = f"{ORDERS}/ORD-123"
+        seen = ada.get(path).headers["ETag"]
+
+        def change(tag: str) -> Any:
+            one = Caller()
+            one.headers = ada.headers
+            return sent(one, "PATCH", path, {"tags": [tag]}, If_Match=seen)
+
+        answers = together(*(partial(change, tag) for tag in ("gift", "vip", "late")))
+
+        assert sorted(answer.status_code for answer in answers) == [200, 412, 412]
+        (kept,) = [answer.json()["tags"] for answer in answers if answer.status_code == 200]
+        assert ada.get(path).json()["tags"] == kept
 
     @pytest.mark.parametrize(
         ("body", "expected"),
