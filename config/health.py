@@ -66,5 +66,9 @@ def _cache() -> str:
 
 
 def _workers() -> str:
-    late = overdue(now=timezone.now(), longer_than=UNTAKEN_AFTER)
-    return "warning: work has been due for 30 s and nobody takes it" if late.exists() else "ok"
+    try:
+        late = overdue(now=timezone.now(), longer_than=UNTAKEN_AFTER).exists()
+    except DatabaseError:  # it went away since it was asked for its migrations
+        logger.exception("The database does not answer.")
+        return "unknown: the database does not answer"
+    return "warning: work has been due for 30 s and nobody takes it" if late else "ok"

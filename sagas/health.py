@@ -130,7 +130,7 @@ def _migrations() -> Line:
 
 def _cache() -> Line:
     key = f"health-{uuid.uuid4().hex}"
-    kind = settings.CACHES["default"]["BACKEND"].rpartition(".")[2]
+    kind = str(settings.CACHES["default"]["BACKEND"]).rpartition(".")[2]
     try:
         cache.set(key, "here", 5)
         is_there = cache.get(key) == "here"
