@@ -26,6 +26,7 @@ from orders.models import (
     Reservation,
     SentMessage,
     Shipment,
+    ShipmentLabel,
 )
 from orders.money import format_money, quantize
 from orders.roles import is_agent
@@ -198,7 +199,14 @@ def with_last_change(orders: QuerySet[Order], *, among: int) -> QuerySet[Order]:
 
 def order_page(order_id: str, user: Any) -> OrderView:
     """One order with all that belongs to it. Raises Order.DoesNotExist, also for an order that is not theirs."""
-    return view_of(orders_visible_to(user).select_related("user", "api_key", "shipment").get(order_id=order_id))
+    orders = orders_visible_to(user).select_related("user", "api_key", "shipment__label")
+    return view_of(orders.defer("shipment__label__content").get(order_id=order_id))
+
+
+def label_to_print(order_id: str) -> ShipmentLabel | None:
+    """The label of an order's parcel. None: it has none, or the parcel was called off and must not be sent."""
+    found = ShipmentLabel.objects.filter(shipment__order__order_id=order_id).select_related("shipment").first()
+    return found if found is not None and found.shipment.is_booked else None
 
 
 def view_of(order: Order, *, is_new: bool = False) -> OrderView:

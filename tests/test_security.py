@@ -218,7 +218,7 @@ def test_another_customer_gets_nowhere_near_it(adas: Order, run: SagaRun) -> Non
 def test_anothers_order_and_none_are_told_apart_by_nothing(adas: Order) -> None:
     eve = visitor("eve")
 
-    for suffix in ("", "live/", "cancel/", "hand-over/"):
+    for suffix in ("", "live/", "cancel/", "hand-over/", "label/"):
         there, nowhere = (eve.get(f"/orders/{number}/{suffix}") for number in ("ORD-123", "ORD-124"))
         assert there.status_code == nowhere.status_code
         assert stripped(there) == stripped(nowhere)

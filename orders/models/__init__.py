@@ -25,7 +25,7 @@ from orders.models.sandbox import (
     SandboxRefund,
 )
 from orders.models.saved_view import SavedView
-from orders.models.shipment import Shipment
+from orders.models.shipment import Shipment, ShipmentLabel
 from orders.models.stock import Product, Reservation, StockItem, StockMovement
 from orders.models.tag import OrderTag
 from orders.models.webhook import WebhookDelivery, WebhookEndpoint, WebhookEvent
@@ -60,6 +60,7 @@ __all__ = [
     "Scope",
     "SentMessage",
     "Shipment",
+    "ShipmentLabel",
     "StockItem",
     "StockMovement",
     "User",

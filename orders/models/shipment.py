@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.db import models
 from django.db.models import Q
 
+from orders import labels
 from orders.models.order import Order
 
 
@@ -55,3 +56,42 @@ class Shipment(models.Model):
 
     def __str__(self) -> str:
         return f"{self.reference} {self.status}"
+
+    @property
+    def is_booked(self) -> bool:
+        """The carrier has it, and nobody is calling it off."""
+        return self.status in {self.Status.CREATED, self.Status.HANDED_OVER}
+
+
+class ShipmentLabel(models.Model):
+    """What is stuck on a parcel, as the carrier gave it when it was booked. Apart from the parcel: it is large."""
+
+    class Kind(models.TextChoices):
+        PDF = labels.PDF, "PDF"
+        PNG = labels.PNG, "PNG"
+        GIF = labels.GIF, "GIF"
+        ZPL = labels.ZPL, "ZPL"
+        LINK = labels.LINK, "at the carrier"
+
+    shipment = models.OneToOneField(Shipment, on_delete=models.PROTECT, related_name="label")
+    kind = models.CharField(max_length=4, choices=Kind.choices)
+    content = models.BinaryField(default=b"")
+    url = models.CharField(max_length=labels.LONGEST_ADDRESS, blank=True, default="")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [
+            # It becomes a link on a page: an address of another kind could be a script.
+            models.CheckConstraint(
+                condition=Q(kind="link", url__startswith="https://") | (~Q(kind="link") & Q(url="")),
+                name="orders_label_is_document_or_link",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} of {self.shipment_id}"
+
+    @property
+    def media_type(self) -> str:
+        """Empty for a link."""
+        return labels.MEDIA_TYPES.get(self.kind, "")

@@ -11,9 +11,10 @@ from typing import Any
 
 from django.utils import timezone
 
-from orders.models import Order, Product, Shipment
+from orders import labels
+from orders.models import Order, Product, Shipment, ShipmentLabel
 from orders.providers import paths_of
-from orders.providers.base import Address, Line, Parcel
+from orders.providers.base import Address, Label, Line, Parcel
 from orders.providers.names import SANDBOXES
 from sagas import StepError, StepRefused
 from sagas.barrier import insert_missing
@@ -75,8 +76,22 @@ def note_booked(reference: str, parcel: Parcel) -> bool:
         "carrier": parcel.carrier,
     }
     if known.filter(status__in=[Status.REQUESTED, Status.REFUSED]).update(status=Status.CREATED, **names):
-        return True
-    return known.filter(status__in=BOOKED).exists()
+        is_booked = True
+    else:
+        is_booked = known.filter(status__in=BOOKED).exists()
+    if is_booked and parcel.label is not None:
+        _keep_label(reference, parcel.label)
+    return is_booked
+
+
+def _keep_label(reference: str, label: Label) -> None:
+    """Beside the parcel, the first one there is. One that is none is passed over: the booking is what counts."""
+    shipment = Shipment.objects.get(reference=reference)
+    kind = labels.kind_of(label.content)
+    if kind:
+        insert_missing(ShipmentLabel(shipment=shipment, kind=kind, content=label.content))
+    elif labels.is_address(label.url):
+        insert_missing(ShipmentLabel(shipment=shipment, kind=labels.LINK, url=label.url))
 
 
 def start_cancelling(reference: str) -> bool:

@@ -82,6 +82,15 @@ class Address:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Label:
+    """What is stuck on a parcel: the document itself, or where the carrier keeps it. Nobody here fetches an address."""
+
+    content: bytes = field(default=b"", repr=False)
+    url: str = field(default="", repr=False)
+    """Whoever has it has the label, with the customer's name and address."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Parcel:
     """A booked shipment."""
 
@@ -89,6 +98,9 @@ class Parcel:
     tracking_number: str
     estimated_delivery: date
     carrier: str
+    label: Label | None = field(default=None, compare=False)
+    """Where the carrier's answer to the booking had one. Asked again it need not tell it; one that is none, or too
+    large, is passed over (orders/labels.py)."""
 
 
 @dataclass(frozen=True, kw_only=True)

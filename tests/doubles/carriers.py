@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from typing import Any
 
 from tests.doubles.descriptions import Description
 from tests.doubles.server import Call, Double, Reply
 
 REFUSED_COUNTRY = "AQ"
+PNG = b"\x89PNG\r\n\x1a\n" + b"label of UPS"
+PDF = b"%PDF-1.4 label of DHL Express"
+ELSEWHERE = "https://labels.example/document/v2/retrieve/SH,7946_SHIPPING_P/isLabel=true&autoPrint=false"
+"""Where FedEx and DHL Parcel DE say that they keep a label. Nobody is there, and nobody asks."""
 
 
 class CarrierDouble(Double):
@@ -60,6 +65,7 @@ class UpsDouble(CarrierDouble):
         Description("ups/oauth_client_credentials.json"),
     )
     checks_answers = False
+    label: Any = {"ImageFormat": {"Code": "PNG", "Description": "PNG"}, "GraphicImage": b64encode(PNG).decode()}
 
     def answer(self, call: Call) -> Reply:
         if call.path.endswith("/oauth/token"):
@@ -74,7 +80,7 @@ class UpsDouble(CarrierDouble):
             number = self.booked(f"1Z999AA1{len(self.parcels) + 1:010}", named[0]["Value"])
             results = {
                 "ShipmentIdentificationNumber": number,
-                "PackageResults": [{"TrackingNumber": number}],
+                "PackageResults": [{"TrackingNumber": number, "ShippingLabel": self.label}],
             }
             return Reply(said={"ShipmentResponse": {"Response": {}, "ShipmentResults": results}})
         if "/reference/details/" in call.path:
@@ -99,6 +105,7 @@ class FedexDouble(CarrierDouble):
     descriptions = (Description("fedex/ship_v1.json"), Description("fedex/track_v1.json"))
     exempt = (r"POST /oauth/token",)
     checks_answers = False  # FedEx' own examples break its own schema
+    label: Any = {"contentType": "LABEL", "copiesToPrint": 1, "docType": "PDF", "url": ELSEWHERE}
 
     def answer(self, call: Call) -> Reply:
         if call.path == "/oauth/token":
@@ -111,7 +118,11 @@ class FedexDouble(CarrierDouble):
                 return _fedex(400, "SERVICE.UNAVAILABLE.FORDESTINATION", "No service to this destination.")
             reference = shipment["requestedPackageLineItems"][0]["customerReferences"][0]["value"]
             number = self.booked(f"7946{len(self.parcels) + 1:08}", reference)
-            made = {"masterTrackingNumber": number, "serviceType": shipment["serviceType"]}
+            made = {
+                "masterTrackingNumber": number,
+                "serviceType": shipment["serviceType"],
+                "pieceResponses": [{"trackingNumber": number, "packageDocuments": [self.label]}],
+            }
             return Reply(said={"transactionId": "1", "output": {"transactionShipments": [made]}})
         if call.path == "/track/v1/referencenumbers":
             number = self.found(call.json["referencesInformation"]["value"])
@@ -135,6 +146,7 @@ def _fedex(status: int, code: str, words: str) -> Reply:
 class DhlExpressDouble(CarrierDouble):
     descriptions = (Description("dhl_express/mydhl_3.1.1.shipments_pickups_tracking.json", "/mydhlapi"),)
     checks_answers = False
+    label: Any = {"imageFormat": "PDF", "typeCode": "label", "content": b64encode(PDF).decode()}
 
     def answer(self, call: Call) -> Reply:
         if call.headers.get("Authorization") != "Basic aWQ6c2VjcmV0":
@@ -148,6 +160,7 @@ class DhlExpressDouble(CarrierDouble):
             made = {
                 "shipmentTrackingNumber": number,
                 "packages": [{"referenceNumber": 1, "trackingNumber": f"JD01{number}"}],
+                "documents": [{"imageFormat": "PDF", "typeCode": "waybillDoc", "content": "JVBERi0="}, self.label],
             }
             return Reply(status=201, said=made)
         if call.path.endswith("/tracking") and "/shipments/" in call.path:
@@ -164,6 +177,7 @@ class DhlExpressDouble(CarrierDouble):
 class DhlParcelDeDouble(CarrierDouble):
     descriptions = (Description("dhl_parcel_de/parcel_de_shipping_v2.json", "/parcel/de/shipping/v2"),)
     checks_answers = False
+    label: Any = {"fileFormat": "PDF", "printFormat": "A4", "url": ELSEWHERE}
 
     def answer(self, call: Call) -> Reply:
         known = call.headers.get("dhl-api-key", call.headers.get("Dhl-Api-Key")) == "key"
@@ -179,7 +193,7 @@ class DhlParcelDeDouble(CarrierDouble):
                 status = {"title": "Bad Request", "statusCode": 400, "detail": "1 of 1 shipment has errors."}
                 return Reply(status=400, said={"status": status, "items": [item]})
             number = self.booked(f"0034043333{len(self.parcels) + 1:010}", asked["refNo"])
-            item = {"shipmentNo": number, "sstatus": {"title": "ok", "statusCode": 200}}
+            item = {"shipmentNo": number, "sstatus": {"title": "ok", "statusCode": 200}, "label": self.label}
             return Reply(said={"status": {"title": "ok", "statusCode": 200}, "items": [item]})
         one = self.parcels.get(call.query["shipment"])
         if one is None or one["state"] == "cancelled":

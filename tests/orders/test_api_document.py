@@ -44,6 +44,7 @@ class TestDocument:
             "/api/v1/orders/{order_id}/cancellations",
             "/api/v1/orders/{order_id}/cancellations/{cancellation_id}",
             "/api/v1/orders/{order_id}/events",
+            "/api/v1/orders/{order_id}/label",
             "/api/v1/orders/{order_id}/notes",
             "/api/v1/saga-definitions",
             "/api/v1/saga-definitions/{name}",

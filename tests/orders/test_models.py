@@ -35,6 +35,7 @@ from orders.models import (
     SavedView,
     SentMessage,
     Shipment,
+    ShipmentLabel,
     StockItem,
     StockMovement,
     WebhookDelivery,
@@ -104,6 +105,10 @@ def operation(**changes: Any) -> PaymentOperation:
 
 def shipment(**changes: Any) -> Shipment:
     return Shipment.objects.create(**{"order": changes.pop("order", None) or order(), "reference": "REF-1", **changes})
+
+
+def label(**changes: Any) -> ShipmentLabel:
+    return ShipmentLabel.objects.create(shipment=shipment(), **changes)
 
 
 def message(**changes: Any) -> SentMessage:
@@ -182,6 +187,7 @@ CHECKS: dict[str, Callable[[], Any]] = {
     "orders_shipment_booked_has_id": lambda: shipment(status="created"),
     "orders_shipment_handed_over_has_time": lambda: shipment(status="handed_over", shipment_id="SHIP-1"),
     "orders_shipment_cancelled_has_time": lambda: shipment(status="cancelled"),
+    "orders_label_is_document_or_link": lambda: label(kind="link", url="javascript:alert(1)"),
     "orders_message_sent_has_time": lambda: message(status="sent", email_id="EMAIL-1"),
     "orders_sandbox_refunded_within_charge": lambda: charge(refunded=61),
     "orders_sandbox_refund_positive": lambda: refund(amount=0),

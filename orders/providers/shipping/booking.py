@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import date, timedelta
 from typing import Any
 
@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from orders.models import OutsideEffect
 from orders.providers import effects
-from orders.providers.base import Address, Line, Parcel
+from orders.providers.base import Address, Label, Line, Parcel
 from orders.providers.effects import Kind
 from orders.providers.errors import NOT_SEEN, Declined, OutcomeUnknown, Unavailable
 from orders.providers.options import option
@@ -49,6 +49,8 @@ class Booked:
     """An ISO date; empty where the carrier does not say."""
     facts: dict[str, Any]
     """What cancelling needs."""
+    label: Label | None = None
+    """If the answer has one. It goes on with the parcel and is not noted here: the shop's books keep it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +109,7 @@ class CarrierByReference(ABC):
         except (Declined, Unavailable):
             effects.give_up(effect)
             raise
-        return self._parcel(self._note(effect, booked))
+        return replace(self._parcel(self._note(effect, booked)), label=booked.label)
 
     def find_shipment(self, *, reference: str) -> Parcel | None:
         """The live parcel of this reference. Raises OutcomeUnknown while an answer is out and nothing is to be seen."""

@@ -21,6 +21,7 @@ from orders.providers.http import Answer, Http, number_of
 from orders.providers.keys import as_uuid
 from orders.providers.options import ADDRESS, SECONDS, option, read
 from orders.providers.shipping.booking import Booked, CarrierByReference, Destination, ShipperOptions, kilograms
+from orders.providers.shipping.labels import first_of, label_of, within
 
 EXPRESS, PARCEL_DE = "dhl-express", "dhl-parcel-de"
 ALPHA3 = {
@@ -122,6 +123,7 @@ class DhlExpressCarrier(CarrierByReference):
             tracking_number=number,
             estimated_delivery=str(expected)[:10],
             facts={"piece": str(packages[0].get("trackingNumber") or "")},
+            label=label_of(encoded=within(first_of(said.get("documents"), "typeCode", {"label"}), "content")),
         )
 
     def look_for(self, reference: str, to: Destination) -> Booked | None:
@@ -263,7 +265,8 @@ class DhlParcelDeCarrier(CarrierByReference):
             about_it = any(fault.startswith("consignee") for fault in faults)
             raise _no(self._http, "create_shipment", answer, "address_not_served" if about_it else "rejected")
         number = number_of(item, "shipmentNo")
-        return Booked(shipment_id=number, tracking_number=number, facts={})
+        label = label_of(encoded=within(item, "label", "b64"), url=within(item, "label", "url"))
+        return Booked(shipment_id=number, tracking_number=number, facts={}, label=label)
 
     def look_for(self, reference: str, to: Destination) -> Booked | None:
         """Never asked: `finds` is False."""

@@ -10,14 +10,16 @@ from typing import Any
 from django.utils import timezone
 
 from orders.models import OutsideEffect
-from orders.providers.base import Address, Line
+from orders.providers.base import Address, Label, Line
 from orders.providers.errors import ProviderError
 from orders.providers.http import Answer, ClientCredentials, Http, fetch_token, number_of
 from orders.providers.keys import as_uuid
 from orders.providers.options import ADDRESS, SECONDS, option, read
 from orders.providers.shipping.booking import Booked, CarrierByReference, Destination, ShipperOptions, kilograms
+from orders.providers.shipping.labels import first_of, label_of, within
 
 PROVIDER = "fedex"
+LABELS = frozenset({"LABEL", "MERGED_LABELS_ONLY", "MERGED_LABEL_DOCUMENTS"})
 GONE_ALREADY = frozenset({"SHIPMENT.ALREADY.CANCELLED", "TRACKINGNUMBER.NOTFOUND", "TRACKING.TRACKINGNUMBER.NOTFOUND"})
 TOO_LATE = frozenset({"SHIPMENT.ALREADY.TENDERED", "UNABLE.TO.DELETE.SHIPMENT.ALREADY.TENDERED"})
 NO_SUCH_REFERENCE = frozenset(
@@ -65,7 +67,7 @@ class FedexCarrier(CarrierByReference):
         self._http = Http(PROVIDER, url, seconds=seconds, auth=ClientCredentials(self._fetch))
 
     def book(self, reference: str, address: Address, lines: Sequence[Line], key: str) -> Booked:
-        """One package, its label as an address rather than as a picture."""
+        """One package, its label as an address rather than as a picture: FedEx keeps it there for 24 hours."""
         shipment = {
             "shipper": _party(self._shipper.address, self._shipper.phone),
             "recipients": [_party(address, self._shipper.phone)],
@@ -102,7 +104,13 @@ class FedexCarrier(CarrierByReference):
         made = answer.said["output"]["transactionShipments"][0]
         number = number_of(made, "masterTrackingNumber")
         commit = ((made.get("completedShipmentDetail") or {}).get("operationalDetail") or {}).get("deliveryDate") or ""
-        return Booked(shipment_id=number, tracking_number=number, estimated_delivery=str(commit)[:10], facts={})
+        return Booked(
+            shipment_id=number,
+            tracking_number=number,
+            estimated_delivery=str(commit)[:10],
+            facts={},
+            label=_label(made),
+        )
 
     def look_for(self, reference: str, to: Destination) -> Booked | None:
         """By reference and account. Whether a label that was never scanned is found is not known."""
@@ -184,6 +192,11 @@ def _party(address: Address, phone: str) -> dict[str, Any]:
             "countryCode": address.country,
         },
     }
+
+
+def _label(made: Any) -> Label | None:
+    document = first_of(within(made, "pieceResponses", 0, "packageDocuments"), "contentType", LABELS)
+    return label_of(encoded=within(document, "encodedLabel"), url=within(document, "url"))
 
 
 def _error(answer: Answer) -> Mapping[str, Any]:

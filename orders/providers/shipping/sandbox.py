@@ -5,6 +5,8 @@ Test postcodes; any other is booked:
 00001   the carrier is away twice for each parcel, and then back
 00002   booked, and the first answer is lost
 00003   booked, and taken along before it can be cancelled
+
+It has no labels: nobody packs what it moves.
 """
 
 from __future__ import annotations

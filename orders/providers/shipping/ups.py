@@ -16,6 +16,7 @@ from orders.providers.http import Answer, ClientCredentials, Http, fetch_token, 
 from orders.providers.keys import as_hex
 from orders.providers.options import ADDRESS, SECONDS, option, read
 from orders.providers.shipping.booking import Booked, CarrierByReference, Destination, ShipperOptions, kilograms
+from orders.providers.shipping.labels import label_of, within
 
 PROVIDER = "ups"
 SHIP = "/api/shipments/v2409"
@@ -107,7 +108,12 @@ class UpsCarrier(CarrierByReference):
         packages = results.get("PackageResults") or [{}]
         first = packages[0] if isinstance(packages, list) else packages
         number = number_of(results, "ShipmentIdentificationNumber")
-        return Booked(shipment_id=number, tracking_number=str(first.get("TrackingNumber") or number), facts={})
+        return Booked(
+            shipment_id=number,
+            tracking_number=str(first.get("TrackingNumber") or number),
+            facts={},
+            label=label_of(encoded=within(first, "ShippingLabel", "GraphicImage")),
+        )
 
     def look_for(self, reference: str, to: Destination) -> Booked | None:
         """By reference and account, among the shipments of the last days."""
