@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from base64 import b64decode, b64encode
 from collections.abc import Callable
 from dataclasses import replace
@@ -344,6 +345,7 @@ class TestGiving:
 
         link = carriers.ELSEWHERE.replace("&", "&amp;")
         assert f'<a href="{link}" rel="noopener noreferrer">Label at dhl-parcel-de</a>' in page.text
+        assert re.search(r"Label at dhl-parcel-de given \d+ s ago ; carriers keep it for a while", text_of(page))
         assert gina.get("/orders/ORD-123/label/").status_code == 404
         assert caller.get(f"{ORDERS}/ORD-123/label").json() == {
             "media_type": None,
