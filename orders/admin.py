@@ -20,7 +20,7 @@ from orders.exceptions import HandOverRefused, InvalidOrder, InvalidStock, Order
 from orders.money import format_money
 from orders.roles import Act, actor_of, can
 from orders.services import cancel_order, correct_stock, hand_over, receive_stock
-from sagas.admin_tools import NONE, ReadOnlyAdmin, admin_link, ask_reason, few, list_link, page_link
+from sagas.admin_tools import NONE, ReadOnlyAdmin, admin_link, ask_reason, list_link, page_link
 
 __all__ = ["admin_keys"]  # registers its own
 
@@ -109,15 +109,21 @@ class OrderAdmin(ReadOnlyAdmin):
             refused=(OrderNotCancellable, InvalidOrder),
         )
 
-    @admin.action(description="Note that the carrier has taken the parcels", permissions=["hand_over"])
-    def hand_over_orders(self, request: HttpRequest, chosen: QuerySet[models.Order]) -> None:
-        for order in few(request, chosen) or ():
-            try:
-                hand_over(order_id=order.order_id, actor=actor_of(request.user))
-            except (HandOverRefused, InvalidOrder) as error:
-                messages.error(request, str(error))
-            else:
-                messages.success(request, f"{order}: the parcel is handed over.")
+    @admin.action(description="Note that the carrier has taken the parcels …", permissions=["hand_over"])
+    def hand_over_orders(self, request: HttpRequest, chosen: QuerySet[models.Order]) -> HttpResponse | None:
+        def note(order: models.Order, reason: str) -> str:
+            hand_over(order_id=order.order_id, actor=actor_of(request.user), reason=reason)
+            return "the parcel is handed over."
+
+        return ask_reason(
+            self,
+            request,
+            chosen,
+            action="hand_over_orders",
+            title="Note as handed over",
+            do=note,
+            refused=(HandOverRefused, InvalidOrder),
+        )
 
 
 class OrderLinkMixin:

@@ -97,14 +97,15 @@ def cancel_order(*, order_id: str, actor: str, reason: str) -> Order:
 
 
 @transaction.atomic
-def hand_over(*, order_id: str, actor: str) -> Shipment:
+def hand_over(*, order_id: str, actor: str, reason: str = "") -> Shipment:
     """Note that the carrier has taken the parcel: the goods leave the stock, and cancelling is over. Twice is once.
 
-    Raises HandOverRefused with the reason, and Order.DoesNotExist.
+    Raises HandOverRefused with why not, InvalidOrder for a `reason` that cannot be kept, and Order.DoesNotExist.
     """
+    reason = checked_reason(reason) if reason else ""
     order = hold(order_id=order_id)
     # First of all, because it takes hold of the run: from here on no cancellation comes in between.
-    is_first = engine.signal(run_id=_run_of(order).pk, name=HANDED_OVER, payload={}, actor=actor)
+    is_first = engine.signal(run_id=_run_of(order).pk, name=HANDED_OVER, payload={}, actor=actor, reason=reason)
     run = _run_of(order)
     shipment = Shipment.objects.filter(order=order).first()
     if run.pruned_at is not None:

@@ -221,8 +221,13 @@ def snooze(*, run_id: UUID | str, until: datetime | None, actor: str) -> Assignm
 
 
 @transaction.atomic
-def signal(*, run_id: UUID | str, name: str, payload: Mapping[str, Any], actor: str = "engine") -> bool:
-    """Tell a run what happened outside. Early is kept, twice is heard once: False if it was heard before."""
+def signal(
+    *, run_id: UUID | str, name: str, payload: Mapping[str, Any], actor: str = "engine", reason: str = ""
+) -> bool:
+    """Tell a run what happened outside. Early is kept, twice is heard once: False if it was heard before.
+
+    The history names the signal, and behind it the `reason`, if somebody gave one.
+    """
     held = _hold(run_id)
     now = timezone.now()
     _, heard = Signal.objects.get_or_create(
@@ -232,7 +237,9 @@ def signal(*, run_id: UUID | str, name: str, payload: Mapping[str, Any], actor: 
         return False
     waits = any(r.outcome == Outcome.WAITING.value and r.wait_signal == name for r in held.records)
     changes = {"due_at": now} if waits and not _is(held.run, ENDED) else {}
-    journal.amend(held.run, now=now, event=_event("signal", actor, name, now), **changes)
+    journal.amend(
+        held.run, now=now, event=_event("signal", actor, f"{name}: {reason}" if reason else name, now), **changes
+    )
     if changes:
         wake()
     return True

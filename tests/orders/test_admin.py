@@ -324,16 +324,48 @@ class TestActing:
         order = make_order()
         run_to_end(run_of(order))
 
-        done = act(sam, Order, "hand_over_orders", order)
+        asked = act(sam, Order, "hand_over_orders", order)
+
+        assert asked.status_code == 200
+        assert "reason" in asked.context["form"].fields
+        assert (Shipment.objects.get().status, run_of(order).events.filter(kind="signal").count()) == ("created", 0)
+
+        done = act(sam, Order, "hand_over_orders", order, reason="collected at gate 3")
 
         assert told(done) == ["ORD-123: the parcel is handed over."]
         assert Shipment.objects.get().status == "handed_over"
+        event = run_view(run_of(order).pk).events[-1]
+        assert (event.kind, event.actor, event.reason) == ("signal", "user:sam", "handed_over: collected at gate 3")
+
+    @pytest.mark.parametrize("reason", ["", "   ", "x" * 501])
+    def test_without_a_reason_that_can_be_kept_no_parcel_is_handed_over(self, sam: Client, reason: str) -> None:
+        order = make_order()
+        run_to_end(run_of(order))
+
+        asked = act(sam, Order, "hand_over_orders", order, reason=reason)
+
+        assert asked.status_code == 200
+        assert list(asked.context["form"].errors) == ["reason"]
+        assert Shipment.objects.get().status == "created"
+
+    def test_a_parcel_that_cannot_be_handed_over_is_told_and_the_others_go_on(self, sam: Client) -> None:
+        gone, good = make_order(order_id="ORD-1", ship_postcode="00000"), make_order(order_id="ORD-2")
+        for order in (gone, good):
+            run_to_end(run_of(order))
+
+        done = act(sam, Order, "hand_over_orders", gone, good, reason="collected at gate 3")
+
+        assert sorted(told(done)) == [
+            "ORD-1: The parcel of order ORD-1 cannot be handed over: the order is being undone, or has been.",
+            "ORD-2: the parcel is handed over.",
+        ]
+        assert list(run_of(gone).signals.all()) == []
 
     def test_an_agent_does_not(self, gina: Client) -> None:
         order = make_order()
         run_to_end(run_of(order))
 
-        act(gina, Order, "hand_over_orders", order)
+        act(gina, Order, "hand_over_orders", order, reason="collected at gate 3")
 
         assert Shipment.objects.get().status == "created"
 
