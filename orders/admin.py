@@ -244,6 +244,10 @@ class StockItemAdmin(ReadOnlyAdmin):
     readonly_fields = ("product_link", "free", "change_stock", "movements")
     exclude = ("product",)
 
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        fields = super().get_readonly_fields(request, obj)
+        return [name for name in fields if name != "change_stock" or can(request.user, Act.STOCK)]
+
     def get_urls(self) -> list[URLPattern]:
         move = path("<int:stock_id>/move/", self.admin_site.admin_view(self.move), name="orders_stockitem_move")
         return [move, *super().get_urls()]

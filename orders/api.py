@@ -29,7 +29,7 @@ from orders.api_json import object_of
 from orders.api_shapes import OrderDetail, OrderSummary, order_url
 from orders.exceptions import FieldError, InvalidOrder, OrderError
 from orders.models import ApiKey, Order, Scope, User
-from orders.roles import is_agent
+from orders.roles import is_staff
 from sagas import InvalidInput
 from sagas.api_fields import Moment, checked, checked_query
 from sagas.api_paging import PageQuery, page_of
@@ -168,7 +168,7 @@ def order_or_404(order_id: str, request: Request) -> selectors.OrderView:
 
 def told(view: selectors.OrderView, request: Request) -> dict[str, Any]:
     """The order as this caller may see it."""
-    return dict(OrderDetail(view, context={"for_staff": is_agent(request.user)}).data)
+    return dict(OrderDetail(view, context={"for_staff": is_staff(request.user)}).data)
 
 
 def _asked_for(orders: QuerySet[Order], query: dict[str, Any]) -> QuerySet[Order]:

@@ -8,14 +8,14 @@ from django.utils import timezone
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from rest_framework.authentication import BaseAuthentication, get_authorization_header
 from rest_framework.exceptions import AuthenticationFailed, NotAuthenticated
-from rest_framework.permissions import BasePermission
+from rest_framework.permissions import SAFE_METHODS, BasePermission
 from rest_framework.request import Request
 
 from orders.api_errors import ProblemError
 from orders.api_keys import key_of, note_use
 from orders.models import ApiKey, Scope, User
+from orders.roles import ONLY_LOOKS, can, only_looks
 from orders.roles import actor_of as user_actor
-from orders.roles import can
 
 if TYPE_CHECKING:
     # At run time it is just being made: its defaults, from the settings, are in this module.
@@ -54,6 +54,9 @@ class Allowed(BasePermission):
         scope = getattr(view, "scopes", {}).get(method)
         if isinstance(request.auth, ApiKey) and scope is not None and scope not in request.auth.scopes:
             raise ProblemError("scope-missing", f"This needs a key with the scope {scope}.")
+        # First of all that follows: a new operation is closed to who only looks until it says that it is theirs.
+        if method not in SAFE_METHODS and not getattr(view, "is_own", False) and only_looks(request.user):
+            raise ProblemError("forbidden", ONLY_LOOKS)
         act = getattr(view, "acts", {}).get(method, "") or getattr(view, "act", "")
         if act and not can(request.user, act):
             raise ProblemError("forbidden", f"Your role does not allow you to {act}.")

@@ -197,6 +197,7 @@ class NewKeyShape(KeyShape):
 class KeyListApi(ApiView):
     """The caller's own keys."""
 
+    is_own = True
     scopes = {"GET": Scope.KEYS_MANAGE, "POST": Scope.KEYS_MANAGE}
 
     class Input(Strict):
@@ -257,6 +258,7 @@ class KeyListApi(ApiView):
 class KeyApi(ApiView):
     """One of the caller's own keys."""
 
+    is_own = True
     scopes = {"DELETE": Scope.KEYS_MANAGE}
 
     @extend_schema(

@@ -28,7 +28,7 @@ class OrdersConfig(AppConfig):
 
 
 def make_roles(using: str, **kwargs: Any) -> None:
-    """The groups of agents and supervisors, who may look at everything in the admin; supervisors also keep products.
+    """The groups of those who work here. All look at everything in the admin; supervisors also keep products.
 
     What else they may do is said in orders/roles.py, by role.
     """

@@ -7,7 +7,7 @@ from typing import Any
 from django.conf import settings
 from django.http import HttpRequest
 
-from orders.roles import is_agent
+from orders.roles import is_staff, only_looks
 
 
 def frame(request: HttpRequest) -> dict[str, Any]:
@@ -15,7 +15,8 @@ def frame(request: HttpRequest) -> dict[str, Any]:
     user = getattr(request, "user", None)
     session: Any = getattr(request, "session", {})
     return {
-        "staff": user is not None and is_agent(user),
+        "staff": user is not None and is_staff(user),
+        "only_looks": user is not None and only_looks(user),
         "page_theme": session.get("theme", ""),
         "page_keys": getattr(user, "is_authenticated", False) and session.get("keys", True),
         "nobody_works": getattr(user, "nobody_works", False),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from orders.roles import AGENT, SUPERVISOR
+from orders.roles import AGENT, SUPERVISOR, VIEWER
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +60,14 @@ LOGINS = (
         first_name="Gina",
         last_name="Moreau",
         email="agent@example.com",
+    ),
+    DemoLogin(
+        username="viewer",
+        password="viewer-demo",  # noqa: S106
+        group=VIEWER,
+        first_name="Vera",
+        last_name="Lindqvist",
+        email="viewer@example.com",
     ),
     DemoLogin(
         username="ada",

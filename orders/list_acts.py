@@ -21,7 +21,7 @@ from orders import selectors
 from orders.models import Order
 from orders.money import format_money, quantize
 from orders.order_filter import OrderFilter, after, in_order, list_address
-from orders.roles import Act, actor_of, can, is_agent
+from orders.roles import Act, actor_of, can, is_staff
 from orders.views import storable
 from sagas import InvalidOperation
 from sagas.csv_files import csv_file
@@ -53,7 +53,7 @@ class Trial:
 @login_required
 def order_export(request: HttpRequest) -> StreamingHttpResponse:
     """The orders that the address asks for, or the marked ones, as a file that is written while it is being read."""
-    staff, me = is_agent(request.user), actor_of(request.user)
+    staff, me = is_staff(request.user), actor_of(request.user)
     orders = selectors.orders_visible_to(request.user)
     if request.method == "POST" and request.POST.get("all") != "1":
         chosen = [storable(number)[:100] for number in request.POST.getlist("order")][:AT_A_TIME]

@@ -20,7 +20,7 @@ from orders.models import Order
 from orders.order_filter import COUNTED, SORTS, VIEWS, OrderFilter, after, count_of, list_address
 from orders.order_processing import ORDER_SAGA
 from orders.preferences import FIRST_VIEW
-from orders.roles import Act, actor_of, can, is_agent
+from orders.roles import Act, actor_of, can, is_staff
 from orders.saved_views import views_of
 from orders.views import curl_of, storable
 from sagas.selectors import SagaRun
@@ -37,7 +37,7 @@ def order_list(request: HttpRequest) -> HttpResponse:
     first_view = request.session.get(FIRST_VIEW, "")
     if first_view and not request.GET:
         return redirect(list_address(first_view))
-    staff, now, me = is_agent(request.user), timezone.now(), actor_of(request.user)
+    staff, now, me = is_staff(request.user), timezone.now(), actor_of(request.user)
     asked = OrderFilter.read(request.GET, staff=staff)
     visible = selectors.orders_visible_to(request.user)
     found = selectors.find_by_any_id(visible, asked.q) if asked.q else None

@@ -14,7 +14,7 @@ from django.views.decorators.http import require_safe
 
 from orders.models import Payment, ProviderHealth, StockItem, WebhookDelivery
 from orders.provider_status import provider_statuses
-from orders.roles import is_agent
+from orders.roles import is_staff
 from sagas.metrics import Sample, as_text, engine_samples, gauge
 from sagas.selectors import SagaRun
 
@@ -27,7 +27,7 @@ UNSETTLED = ("needs_attention", "abandoned")
 @require_safe
 def metrics(request: HttpRequest) -> HttpResponse:
     """For a scraper with METRICS_TOKEN as its bearer token, and for staff. Others are told that there is nothing."""
-    if not (_is_scraper(request) or is_agent(request.user)):
+    if not (_is_scraper(request) or is_staff(request.user)):
         return HttpResponse("There is nothing here for you.\n", status=404, content_type="text/plain")
     return HttpResponse(as_text([*engine_samples(), *shop_samples()]), content_type=CONTENT_TYPE)
 

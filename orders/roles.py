@@ -1,13 +1,16 @@
-"""Who may do what: customers see and cancel their own orders, agents help them, supervisors set right by hand."""
+"""Who may do what: customers see and cancel their own orders, viewers see all, agents help, supervisors set right."""
 
 from __future__ import annotations
 
 from enum import StrEnum
 from typing import Any
 
+VIEWER = "viewer"
 AGENT = "agent"
 SUPERVISOR = "supervisor"
-GROUPS = (AGENT, SUPERVISOR)
+GROUPS = (VIEWER, AGENT, SUPERVISOR)
+
+ONLY_LOOKS = "Your role, viewer, sees everything and changes nothing. Ask an agent or a supervisor to do it."
 
 
 class Act(StrEnum):
@@ -25,7 +28,8 @@ class Act(StrEnum):
     STOCK = "stock"
 
 
-AGENT_ACTS = frozenset({Act.SEE_RUNS, Act.CANCEL, Act.RETRY, Act.ASSIGN})
+VIEWER_ACTS = frozenset({Act.SEE_RUNS})
+AGENT_ACTS = VIEWER_ACTS | frozenset({Act.CANCEL, Act.RETRY, Act.ASSIGN})
 SUPERVISOR_ACTS = frozenset(Act)
 
 
@@ -48,18 +52,30 @@ def is_supervisor(user: Any) -> bool:
 
 
 def is_agent(user: Any) -> bool:
-    """Staff who sees every order: an agent, or whoever stands above one."""
+    """Staff who helps orders on: an agent, or whoever stands above one."""
     return is_supervisor(user) or AGENT in roles_of(user)
+
+
+def is_staff(user: Any) -> bool:
+    """Who sees every order: a viewer, or whoever stands above one."""
+    return is_agent(user) or VIEWER in roles_of(user)
+
+
+def only_looks(user: Any) -> bool:
+    """A viewer who is nothing more: sees everything, and changes nothing but how they look at it."""
+    return is_staff(user) and not is_agent(user)
 
 
 def can(user: Any, act: str) -> bool:
     """Whether the user's role allows `act` on any order. A customer's cancelling of their own is not asked here."""
     if act not in SUPERVISOR_ACTS:
         return False
-    return is_supervisor(user) or (is_agent(user) and act in AGENT_ACTS)
+    if is_supervisor(user):
+        return True
+    return (is_agent(user) and act in AGENT_ACTS) or (is_staff(user) and act in VIEWER_ACTS)
 
 
 def actor_of(user: Any) -> str:
     """How the user is named in events: user:<name> for staff, customer:<name> for customers."""
     name = user.get_username() if getattr(user, "is_authenticated", False) else "anonymous"
-    return f"user:{name}" if is_agent(user) else f"customer:{name}"
+    return f"user:{name}" if is_staff(user) else f"customer:{name}"

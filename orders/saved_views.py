@@ -6,6 +6,7 @@ from typing import cast
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
+from django.core.exceptions import PermissionDenied
 from django.db import IntegrityError, transaction
 from django.db.models import Q
 from django.http import Http404, HttpRequest, HttpResponse, QueryDict
@@ -16,23 +17,25 @@ from orders import list_columns
 from orders.models import Preference, SavedView, User
 from orders.order_filter import OrderFilter, list_address
 from orders.preferences import remember
-from orders.roles import is_agent
+from orders.roles import ONLY_LOOKS, is_staff, only_looks
 from orders.views import storable
 
 
 def views_of(request: HttpRequest) -> list[SavedView]:
     """One's own and the team's."""
     own = Q(user_id=request.user.pk)
-    return list(SavedView.objects.filter(own | Q(is_shared=True) if is_agent(request.user) else own).order_by("name"))
+    return list(SavedView.objects.filter(own | Q(is_shared=True) if is_staff(request.user) else own).order_by("name"))
 
 
 @require_POST
 @login_required
 def view_save(request: HttpRequest) -> HttpResponse:
     """Keep the filters of the list under a name."""
-    query = OrderFilter.read(QueryDict(request.POST.get("query", "")[:1000]), staff=is_agent(request.user)).query()
+    query = OrderFilter.read(QueryDict(request.POST.get("query", "")[:1000]), staff=is_staff(request.user)).query()
     name = " ".join(storable(request.POST.get("name", "")).split())
-    is_shared = request.POST.get("is_shared") == "1" and is_agent(request.user)
+    is_shared = request.POST.get("is_shared") == "1" and is_staff(request.user)
+    if is_shared and only_looks(request.user):
+        raise PermissionDenied(ONLY_LOOKS)
     if not 1 <= len(name) <= 60:
         messages.error(request, "The view was not kept: its name has 1 to 60 characters.")
         return redirect(list_address(query))
@@ -86,7 +89,7 @@ def columns_choose(request: HttpRequest) -> HttpResponse:
     kept.columns = list_columns.known(request.POST.getlist("column"))
     kept.save(update_fields=["columns"])
     remember(request, kept)
-    query = OrderFilter.read(QueryDict(request.POST.get("query", "")[:1000]), staff=is_agent(request.user)).query()
+    query = OrderFilter.read(QueryDict(request.POST.get("query", "")[:1000]), staff=is_staff(request.user)).query()
     return redirect(list_address(query))
 
 

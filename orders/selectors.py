@@ -29,7 +29,7 @@ from orders.models import (
     ShipmentLabel,
 )
 from orders.money import format_money, quantize
-from orders.roles import is_agent
+from orders.roles import is_staff
 from sagas import Direction, step_key
 from sagas.selectors import RunView, SagaRun, owner_of, run_view, step_line, views_for
 
@@ -111,7 +111,7 @@ def with_facts(orders: QuerySet[Order]) -> QuerySet[Order]:
 def orders_visible_to(user: Any) -> QuerySet[Order]:
     """Every order for staff, their own for customers, none for strangers. Newest first."""
     orders = Order.objects.order_by("-placed_at", "-id")
-    if is_agent(user):
+    if is_staff(user):
         return orders
     if not getattr(user, "is_authenticated", False):
         return orders.none()

@@ -24,7 +24,7 @@ from orders.exceptions import HandOverRefused, InvalidOrder, OrderConflict, Orde
 from orders.forms import OrderForm
 from orders.login import too_often
 from orders.models import Order, User
-from orders.roles import SUPERVISOR_ACTS, Act, actor_of, can, is_agent
+from orders.roles import SUPERVISOR_ACTS, Act, actor_of, can, is_agent, is_staff, only_looks
 from orders.selectors import OrderView
 from orders.services import add_note, cancel_order, checked_reason, hand_over, place_order
 from orders.story import KINDS, story
@@ -216,12 +216,12 @@ def _order(request: HttpRequest, order_id: str) -> OrderView:
 
 
 def _may_cancel(request: HttpRequest, order: Order) -> bool:
-    return can(request.user, Act.CANCEL) or order.user_id == request.user.pk
+    return can(request.user, Act.CANCEL) or (order.user_id == request.user.pk and not only_looks(request.user))
 
 
 def _detail(request: HttpRequest, order_id: str) -> dict[str, Any]:
     view = _order(request, order_id)
-    run, staff, page = view.run, is_agent(request.user), reverse("order_detail", args=[order_id])
+    run, staff, page = view.run, is_staff(request.user), reverse("order_detail", args=[order_id])
     kind = request.GET.get("history", "")
     kind = kind if kind in dict(KINDS) else ""
     api_address = reverse("api-order", kwargs={"order_id": order_id})

@@ -72,6 +72,15 @@ INBOUND = re.compile(r"^/webhooks/\w+$")
 """Anybody may send there; what the provider has not signed comes to nothing. tests/orders/test_inbound.py"""
 BACK = re.compile(r"^/paid/\w+$")
 """Customers come back there from their bank; nothing of an order is shown to who may not see it."""
+OWN_TO_LOOKERS = re.compile(
+    r"^/(orders/(views/.*|export.csv)|webhooks/\w+|api/v1/(api-keys(/1)?|provider-callbacks/\w+))$"
+)
+"""Viewers may send these: they concern nobody else, change nothing, or are a provider's."""
+ACTING = re.compile(
+    r"^/(orders/new/|orders/ORD-123/cancel/|runs/[^/]+/(retry|skip|resolve|abandon|cancel)/|runs/bulk/new/"
+    r"|api/v1/(saga-runs/[^/]+/(retries|skips|resolutions|compensations)|bulk-operations))$"
+)
+"""These are asked for to act, and for nothing else."""
 RULES = (PUBLIC, OWN_SESSION, API, ADMIN, STAFF, ORDERS, INBOUND, BACK)
 
 ADAS = {
@@ -232,6 +241,31 @@ def stripped(response: Any) -> str:
     """Without the number that was asked for, and the request's own."""
     text = response.content.decode().replace(response.headers.get("X-Request-Id", "-"), "")
     return re.sub(r"ORD-12[34]|nonce-\S+|csrfmiddlewaretoken\S+ value=\S+", "", text)
+
+
+def test_a_viewer_opens_all_and_changes_nothing(adas: Order, run: SagaRun) -> None:
+    vera = visitor("vera", "viewer")
+    before, failures = stored(), []
+
+    for address in addresses(run):
+        if OWN_SESSION.match(address) or PUBLIC.match(address) or OWN_TO_LOOKERS.match(address):
+            continue
+        for method in methods_for(address):
+            response = ask(vera, method, address)
+            is_fine = response.status_code < 500
+            if method in {"POST", "PUT", "PATCH", "DELETE"}:
+                is_fine = response.status_code == 403 or (API.match(address) and response.status_code in {404, 405})
+            elif method == "GET":
+                # The admin's forms are shut, too. Elsewhere all opens that is there, and not for sending alone.
+                is_shut = ACTING.match(address) or (ADMIN.match(address) and response.status_code == 403)
+                is_fine = response.status_code in ({403} if is_shut else {200, 301, 302, 404, 405, 406})
+            if not is_fine:
+                failures.append((method, address, response.status_code))
+
+    assert failures == []
+    after = stored()
+    after["sagas.tally"] = before["sagas.tally"]  # how far /metrics has counted
+    assert after == before
 
 
 @pytest.mark.parametrize("act", ["skip", "resolve", "abandon"])

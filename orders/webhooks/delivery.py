@@ -14,7 +14,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from orders.models import Order, WebhookDelivery, WebhookEndpoint, WebhookEvent
-from orders.roles import is_agent
+from orders.roles import is_staff
 from orders.webhooks.sending import Answer, send
 from orders.webhooks.signing import headers_for
 
@@ -105,7 +105,7 @@ def _wants(endpoint: WebhookEndpoint, event: WebhookEvent, owner: int | None) ->
         return False
     if event.created_at < endpoint.created_at:
         return False
-    return is_agent(endpoint.user) or owner == endpoint.user_id
+    return is_staff(endpoint.user) or owner == endpoint.user_id
 
 
 def _is_at_work() -> bool:

@@ -27,6 +27,12 @@ def sam() -> Client:
 
 
 @pytest.fixture
+def vera() -> Client:
+    """A viewer's browser."""
+    return visitor("vera", "viewer")
+
+
+@pytest.fixture
 def outside(settings: Settings) -> Iterator[Callable[..., dict[str, Any]]]:
     """`outside(payments="stripe", shipping="ups, dhl-express")` has the shop use these, each with its double; returns
     the doubles by name."""

@@ -76,6 +76,7 @@ class TestShop:
         assert None not in users.values()
         assert allowed == {
             "ada": [],
+            "viewer": ["see_runs"],
             "agent": ["see_runs", "cancel", "retry", "assign"],
             "supervisor": [act.value for act in Act],
         }
@@ -103,7 +104,7 @@ class TestShop:
 
         assert out.getvalue() == (
             "Products  8\n"
-            "Logins    supervisor / supervisor-demo  agent / agent-demo  ada / ada-demo\n"
+            "Logins    supervisor / supervisor-demo  agent / agent-demo  viewer / viewer-demo  ada / ada-demo\n"
             f"API key   {seed().api_key}\n"
         )
 
