@@ -8,7 +8,7 @@ from django.utils.http import content_disposition_header
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET
 
-from orders.roles import is_agent
+from orders.roles import is_staff
 from orders.selectors import label_to_print
 from orders.views import storable
 
@@ -20,7 +20,7 @@ SHUT_IN = "sandbox; default-src 'none'"
 @login_required
 def order_label(request: HttpRequest, order_id: str) -> HttpResponse:
     """A file to save, and none that a browser would open on this site: a carrier wrote it. For staff."""
-    if not is_agent(request.user):
+    if not is_staff(request.user):
         raise Http404
     label = label_to_print(storable(order_id))
     if label is None or not label.media_type:

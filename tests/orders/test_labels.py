@@ -310,6 +310,10 @@ class TestGiving:
         assert (answer.headers["Content-Type"], answer.content) == (kinds[kind], DOCUMENTS[kind])
         assert answer.headers["Content-Disposition"].endswith(f'"label-ORD-123.{kind}"')
 
+    def test_a_viewer_opens_what_the_page_offers(self, order: Order, vera: Client) -> None:
+        assert "/orders/ORD-123/label/" in vera.get("/orders/ORD-123/").content.decode()
+        assert vera.get("/orders/ORD-123/label/").status_code == 200
+
     def test_customers_are_told_nothing_of_it(self, order: Order) -> None:
         assert order.user is not None
         ada = Client()
