@@ -505,6 +505,7 @@ SPACED = """() => { for (const at of document.querySelectorAll("body, body *")) 
 """WCAG 2.2, 1.4.12."""
 
 
+@pytest.mark.looks
 class TestForEverybody:
     def test_large_and_spaced_text_is_neither_cut_off_nor_too_wide(
         self, shop: Site, pages: dict[str, str], page: Page
