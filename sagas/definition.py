@@ -243,7 +243,8 @@ class Saga:
 
     def before(self, name: str) -> tuple[str, ...]:
         """The steps that must be done before this one may start."""
-        self.step(name)
+        if name not in self._before:
+            self.step(name)  # raises, and says which there are
         return self._before[name]
 
     @cached_property
