@@ -5,7 +5,7 @@ from __future__ import annotations
 from orders.models import Order, Shipment
 from orders.money import format_money
 from orders.selectors import OrderView, view_of
-from sagas.plans import Places, Words
+from sagas.plans import Move, Places, Plan, Words
 from sagas.states import Direction, RunStatus
 
 
@@ -21,8 +21,7 @@ def words_of(view: OrderView) -> Places:
     held = view.money.held
     money = format_money(held or view.money.total, currency)
     total = format_money(view.money.total, currency)
-    pieces = sum(item.quantity for item in view.reservations) or sum(line.quantity for line in view.lines)
-    count = f"{pieces} piece{'' if pieces == 1 else 's'}"
+    pieces, count = _pieces(view)
     tracking = view.shipment.tracking_number if view.shipment is not None else ""
     parcel = f"parcel {tracking}" if tracking else "the parcel"
     do, undo = Direction.ACTION.value, Direction.COMPENSATION.value
@@ -38,6 +37,19 @@ def words_of(view: OrderView) -> Places:
             f"{count} {'goes' if pieces == 1 else 'go'} back on the shelf", f"{count} stay set aside"
         ),
     }
+
+
+def handing_over(view: OrderView) -> Plan:
+    """What it means that the carrier has taken the parcel."""
+    pieces, count = _pieces(view)
+    tracking = view.shipment.tracking_number if view.shipment is not None else ""
+    told = [
+        ("Parcel", f"{tracking} is on its way to {view.order.ship_name}, {view.order.ship_city}".strip()),
+        ("Stock", f"{count} {'leaves' if pieces == 1 else 'leave'} it"),
+        ("Cancelling", "not possible any more, for the customer and for us"),
+    ]
+    moves = [Move(title=title, what=what, when="") for title, what in told]
+    return Plan(moves=moves, end="What was sent can only come back as a return. This cannot be taken back.")
 
 
 def consequence(view: OrderView) -> str:
@@ -63,6 +75,12 @@ def _of_money_held(view: OrderView, status: RunStatus, *, back: bool) -> str:
     if status is RunStatus.NEEDS_ATTENTION:
         return f"{held} is owed to {view.order.ship_name}." if back else f"{held} is charged, and the order waits."
     return f"{held} is still to go back." if back else ""
+
+
+def _pieces(view: OrderView) -> tuple[int, str]:
+    """How many pieces there are, and that in words."""
+    pieces = sum(item.quantity for item in view.reservations) or sum(line.quantity for line in view.lines)
+    return pieces, f"{pieces} piece{'' if pieces == 1 else 's'}"
 
 
 def _is_unsure(view: OrderView) -> bool:

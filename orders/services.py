@@ -23,7 +23,7 @@ from orders.order_processing import HANDED_OVER, ORDER_SAGA, OrderProcessingSaga
 from orders.providers.inventory.local import ship_reserved
 from sagas import ActRefused, Direction, StepState, step_key
 from sagas import services as engine
-from sagas.selectors import SagaRun, find_run, run_view
+from sagas.selectors import RunView, SagaRun, find_run, run_view
 
 if TYPE_CHECKING:
     from orders.models import ApiKey, User
@@ -106,27 +106,36 @@ def hand_over(*, order_id: str, actor: str, reason: str = "") -> Shipment:
     order = hold(order_id=order_id)
     # First of all, because it takes hold of the run: from here on no cancellation comes in between.
     is_first = engine.signal(run_id=_run_of(order).pk, name=HANDED_OVER, payload={}, actor=actor, reason=reason)
-    run = _run_of(order)
+    run = run_view(_run_of(order).pk)
     shipment = Shipment.objects.filter(order=order).first()
-    if run.pruned_at is not None:
-        raise HandOverRefused(order.order_id, f"its history was archived on {run.pruned_at:%Y-%m-%d}")
-    if run.turned_back_at is not None or run.cancel_requested_at is not None:
-        raise HandOverRefused(order.order_id, "the order is being undone, or has been")
-    if shipment is None:
-        raise HandOverRefused(order.order_id, "no parcel has been booked yet")
-    if not is_first:
+    if not is_first and shipment is not None and shipment.status == Shipment.Status.HANDED_OVER:
         return shipment
-    if shipment.status == Shipment.Status.CREATED and not _has_recorded(run, "create_shipment"):
-        # Until the run knows of its parcel it may still turn back, and would refund goods that are gone.
-        raise HandOverRefused(order.order_id, "its booking is not recorded yet; try again in a moment")
+    refusal = hand_over_refusal(run, shipment)
+    if shipment is None or refusal:
+        raise HandOverRefused(order.order_id, refusal)
     moved = Shipment.objects.filter(pk=shipment.pk, status=Shipment.Status.CREATED).update(
         status=Shipment.Status.HANDED_OVER, handed_over_at=timezone.now()
     )
     if not moved:
         raise HandOverRefused(order.order_id, f"the parcel is {shipment.get_status_display()}")
-    ship_reserved(key=step_key(str(run.pk), "reserve_inventory", Direction.ACTION), actor=actor)
+    ship_reserved(key=step_key(str(run.run.pk), "reserve_inventory", Direction.ACTION), actor=actor)
     shipment.refresh_from_db()
     return shipment
+
+
+def hand_over_refusal(run: RunView, shipment: Shipment | None) -> str:
+    """Why the parcel cannot be noted as handed over; empty: it can."""
+    if run.run.pruned_at is not None:
+        return f"its history was archived on {run.run.pruned_at:%Y-%m-%d}"
+    if run.run.turned_back_at is not None or run.run.cancel_requested_at is not None:
+        return "the order is being undone, or has been"
+    if shipment is None:
+        return "no parcel has been booked yet"
+    if shipment.status != Shipment.Status.CREATED:
+        return f"the parcel is {shipment.get_status_display()}"
+    # Until the run knows of its parcel it may still turn back, and would refund goods that are gone.
+    is_recorded = any(step.state is StepState.DONE for step in run.steps if step.name == "create_shipment")
+    return "" if is_recorded else "its booking is not recorded yet; try again in a moment"
 
 
 @transaction.atomic
@@ -209,10 +218,6 @@ def _change_stock(sku: str, kind: StockMovement.Kind, difference: int, actor: st
 def hold(*, order_id: str) -> Order:
     """The order, locked until the transaction ends. On SQLite a transaction that writes is alone anyway."""
     return Order.objects.select_for_update().get(order_id=order_id)
-
-
-def _has_recorded(run: SagaRun, step: str) -> bool:
-    return any(view.state is StepState.DONE for view in run_view(run.pk).steps if view.name == step)
 
 
 def _run_of(order: Order) -> SagaRun:

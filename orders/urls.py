@@ -5,7 +5,17 @@ from __future__ import annotations
 from django.urls import path
 from django.views.generic import RedirectView
 
-from orders import inbound_views, label_views, list_acts, list_views, provider_views, return_views, saved_views, views
+from orders import (
+    act_views,
+    inbound_views,
+    label_views,
+    list_acts,
+    list_views,
+    provider_views,
+    return_views,
+    saved_views,
+    views,
+)
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="order_list"), name="home"),
@@ -24,7 +34,7 @@ urlpatterns = [
     path("orders/<str:order_id>/", views.order_detail, name="order_detail"),
     path("orders/<str:order_id>/live/", views.order_live, name="order_live"),
     path("orders/<str:order_id>/notes/", views.order_note, name="order_note"),
-    path("orders/<str:order_id>/cancel/", views.order_cancel, name="order_cancel"),
+    path("orders/<str:order_id>/cancel/", act_views.order_cancel, name="order_cancel"),
     path("orders/<str:order_id>/label/", label_views.order_label, name="order_label"),
-    path("orders/<str:order_id>/hand-over/", views.order_hand_over, name="order_hand_over"),
+    path("orders/<str:order_id>/hand-over/", act_views.order_hand_over, name="order_hand_over"),
 ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from typing import Any, cast
 
 from django.conf import settings
@@ -19,20 +18,17 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from orders import rates, selectors
 from orders.api_shapes import as_text
 from orders.demo import BY_NAME, SCENARIOS, order_fields
-from orders.effect_words import consequence, words_of
-from orders.exceptions import HandOverRefused, InvalidOrder, OrderConflict, OrderNotCancellable, TooOften
+from orders.effect_words import consequence
+from orders.exceptions import InvalidOrder, OrderConflict, TooOften
 from orders.forms import OrderForm
 from orders.login import too_often
 from orders.models import Order, User
 from orders.roles import SUPERVISOR_ACTS, Act, actor_of, can, is_agent, is_staff, only_looks
 from orders.selectors import OrderView
-from orders.services import add_note, cancel_order, checked_reason, hand_over, place_order
+from orders.services import add_note, hand_over_refusal, place_order
 from orders.story import KINDS, story
-from sagas.plans import SHORTEST_REASON, plan, reason_fault, seen_of
 from sagas.selectors import owner_of, retriable
 from sagas.states import RunStatus
-
-MOVED = "The order has moved on since you were asked. Here is how it stands now, and what would follow."
 
 
 @never_cache
@@ -61,82 +57,13 @@ def order_live(request: HttpRequest, order_id: str) -> HttpResponse:
     return response
 
 
-@require_http_methods(["GET", "POST"])
-@login_required
-def order_cancel(request: HttpRequest, order_id: str) -> HttpResponse:
-    """orders/order_cancel.html: what a cancellation will do, then does it."""
-    view = _order(request, order_id)
-    if not _may_cancel(request, view.order):
-        raise Http404
-    # Whoever presses Enter in the field means no more than a blank.
-    reason = re.sub(r"[\r\n\t]+", " ", request.POST.get("reason", ""))
-    fault = ""
-    if request.method == "POST":
-        if _has_moved(view, request.POST.get("seen", ""), actor_of(request.user), reason):
-            return _cancel_page(request, view, reason=reason, moved=MOVED, status=409)
-        try:
-            fault = reason_fault(checked_reason(reason))
-            if not fault:
-                cancel_order(order_id=order_id, actor=actor_of(request.user), reason=reason)
-        except OrderNotCancellable as error:
-            messages.error(request, str(error))
-        except InvalidOrder as error:
-            fault = error.errors[0].message
-        else:
-            if not fault:
-                messages.success(request, "The cancellation is under way: everything that was done is being undone.")
-        if not fault:
-            return redirect("order_detail", order_id)
-    return _cancel_page(request, view, reason=reason, fault=fault, status=400 if fault else 200)
-
-
-def _cancel_page(
-    request: HttpRequest, view: OrderView, *, reason: str, fault: str = "", moved: str = "", status: int
-) -> HttpResponse:
-    context = {
-        "view": view,
-        "section": "orders",
-        "plan": plan(view.run, "cancel", "", "", words_of(view)) if view.run is not None else None,
-        "seen": seen_of(view.run) if view.run is not None else "",
-        "shortest": SHORTEST_REASON,
-        "reason": reason,
-        "fault": fault,
-        "moved": moved,
-    }
-    return render(request, "orders/order_cancel.html", context, status=status)
-
-
-def _has_moved(view: OrderView, seen: str, actor: str, reason: str) -> bool:
-    """Whether the run has moved since the page was made, and not by this very request, sent twice."""
-    if not seen or view.run is None or seen == seen_of(view.run):
-        return False
-    mine = ("cancel_requested", actor, reason.strip())
-    return mine not in [(event.kind, event.actor, event.reason) for event in view.run.events]
-
-
-@require_POST
-@login_required
-def order_hand_over(request: HttpRequest, order_id: str) -> HttpResponse:
-    """Note that the carrier has taken the parcel."""
-    _order(request, order_id)
-    if not can(request.user, Act.HAND_OVER):
-        raise Http404
-    try:
-        hand_over(order_id=order_id, actor=actor_of(request.user))
-    except HandOverRefused as error:
-        messages.error(request, str(error))
-    else:
-        messages.success(request, "The parcel is noted as handed over. From now on it can only come back as a return.")
-    return redirect("order_detail", order_id)
-
-
 @require_POST
 @login_required
 def order_note(request: HttpRequest, order_id: str) -> HttpResponse:
     """Write something down about an order, for staff."""
     if not is_agent(request.user):
         raise Http404
-    _order(request, order_id)
+    visible_order(request, order_id)
     try:
         add_note(order_id=order_id, author=actor_of(request.user), text=request.POST.get("text", ""))
     except InvalidOrder as error:
@@ -207,7 +134,8 @@ def storable(text: str) -> str:
     return text.replace("\x00", "\ufffd")
 
 
-def _order(request: HttpRequest, order_id: str) -> OrderView:
+def visible_order(request: HttpRequest, order_id: str) -> OrderView:
+    """The order's page, for whoever may see it. Raises Http404."""
     order_id = storable(order_id)
     try:
         return selectors.order_page(order_id, request.user)
@@ -215,12 +143,13 @@ def _order(request: HttpRequest, order_id: str) -> OrderView:
         raise Http404 from None
 
 
-def _may_cancel(request: HttpRequest, order: Order) -> bool:
+def may_cancel(request: HttpRequest, order: Order) -> bool:
+    """Staff who may cancel any order, or the customer whose order it is."""
     return can(request.user, Act.CANCEL) or (order.user_id == request.user.pk and not only_looks(request.user))
 
 
 def _detail(request: HttpRequest, order_id: str) -> dict[str, Any]:
-    view = _order(request, order_id)
+    view = visible_order(request, order_id)
     run, staff, page = view.run, is_staff(request.user), reverse("order_detail", args=[order_id])
     kind = request.GET.get("history", "")
     kind = kind if kind in dict(KINDS) else ""
@@ -235,7 +164,10 @@ def _detail(request: HttpRequest, order_id: str) -> dict[str, Any]:
         "view": view,
         "ended": ended,
         "may": frozenset(act.value for act in SUPERVISOR_ACTS if can(request.user, act)),
-        "may_cancel": run is not None and "cancel" in run.can and _may_cancel(request, view.order),
+        "may_cancel": run is not None and "cancel" in run.can and may_cancel(request, view.order),
+        "may_hand_over": run is not None
+        and can(request.user, Act.HAND_OVER)
+        and not hand_over_refusal(run, view.shipment),
         "staff": staff,
         "back": page,
         "history_kind": kind,

@@ -151,7 +151,10 @@ class TestActing:
 
     @pytest.mark.parametrize(
         "path",
-        ["/orders/new/", "/orders/ORD-123/cancel/", "/runs/{run}/cancel/", "/runs/{run}/retry/", "/runs/bulk/new/"],
+        [
+            *("/orders/new/", "/orders/ORD-123/cancel/", "/orders/ORD-123/hand-over/", "/runs/{run}/cancel/"),
+            *("/runs/{run}/retry/", "/runs/bulk/new/"),
+        ],
     )
     def test_the_dialogs_are_refused_too(self, vera: Client, path: str) -> None:
         order = ended("completed")

@@ -11,6 +11,7 @@ from django.test import Client
 
 from orders.models import Order, Shipment
 from orders.services import hand_over
+from sagas.selectors import SagaRun
 from sagas.testing import run_to_end
 from tests.factories import make_order, make_shop, make_user
 from tests.orders.pages import ended, run_of, text_of, told, visitor
@@ -18,6 +19,7 @@ from tests.orders.pages import ended, run_of, text_of, told, visitor
 pytestmark = pytest.mark.django_db(transaction=True)
 
 REASON = "The customer changed their mind."
+COLLECTED = "Collected at gate 3."
 REFUND = {"step": "process_payment", "direction": "compensation"}
 UNDER_WAY = "The cancellation is under way: everything that was done is being undone."
 RETURN_IT = "the parcel was handed over to the carrier; take the goods back as a return"
@@ -201,36 +203,81 @@ class TestCancelling:
 
 
 class TestHandingOver:
-    def test_a_supervisor_notes_it(self, sam: Client) -> None:
+    def test_a_supervisor_is_told_what_follows_and_says_why(self, sam: Client) -> None:
         order = ended("completed")
+        parcel = Shipment.objects.get()
+        page = sam.get(f"/orders/{order.order_id}/hand-over/")
 
-        response = sam.post(f"/orders/{order.order_id}/hand-over/")
+        response = sam.post(f"/orders/{order.order_id}/hand-over/", {"reason": COLLECTED, "seen": seen_in(page)})
 
+        assert (
+            f"Parcel: {parcel.tracking_number} is on its way to Ada Pereira, Berlin Stock: 3 pieces leave it "
+            "Cancelling: not possible any more, for the customer and for us "
+            "What was sent can only come back as a return. This cannot be taken back."
+        ) in text_of(page)
         assert told(response) == ["The parcel is noted as handed over. From now on it can only come back as a return."]
         assert Shipment.objects.get().status == Shipment.Status.HANDED_OVER
-        assert sam.post(f"/orders/{order.order_id}/hand-over/").status_code == 302
+        assert by_hand(order) == [("signal", "user:sam", f"handed_over: {COLLECTED}")]
+
+    def test_the_same_form_twice_is_once(self, sam: Client) -> None:
+        order = ended("completed")
+        seen = seen_in(sam.get(f"/orders/{order.order_id}/hand-over/"))
+
+        for _ in range(2):
+            form = {"reason": COLLECTED, "seen": seen}
+            assert sam.post(f"/orders/{order.order_id}/hand-over/", form).status_code == 302
+
         assert len(by_hand(order)) == 1
+
+    @pytest.mark.parametrize("reason", ["", "at noon", "x" * 501])
+    def test_without_a_reason_the_parcel_stays(self, sam: Client, reason: str) -> None:
+        order = ended("completed")
+
+        response = sam.post(f"/orders/{order.order_id}/hand-over/", {"reason": reason})
+
+        assert response.status_code == 400
+        assert 'id="reason-fault"' in response.content.decode()
+        assert (by_hand(order), Shipment.objects.get().status) == ([], Shipment.Status.CREATED)
+
+    def test_what_moved_since_the_page_was_made_is_shown_first(self, sam: Client) -> None:
+        order = ended("completed")
+        seen = seen_in(sam.get(f"/orders/{order.order_id}/hand-over/"))
+        sam.post(f"/orders/{order.order_id}/cancel/", {"reason": REASON})
+
+        response = sam.post(f"/orders/{order.order_id}/hand-over/", {"reason": COLLECTED, "seen": seen})
+
+        assert response.status_code == 409
+        assert "It cannot be noted as handed over: the order is being undone, or has been." in text_of(response)
+        assert 'name="reason"' not in response.content.decode()
 
     def test_nobody_else_does(self, gina: Client, customer: Client, ada: User) -> None:
         order = ended("completed", user=ada)
 
         for client in (gina, customer):
-            assert client.post(f"/orders/{order.order_id}/hand-over/").status_code == 404
+            assert client.post(f"/orders/{order.order_id}/hand-over/", {"reason": COLLECTED}).status_code == 404
             assert "hand-over" not in client.get(f"/orders/{order.order_id}/").content.decode()
         assert Shipment.objects.get().status == Shipment.Status.CREATED
 
     def test_it_is_refused_while_the_order_is_undone(self, sam: Client) -> None:
         order = ended("compensated")
 
-        response = sam.post(f"/orders/{order.order_id}/hand-over/")
+        response = sam.post(f"/orders/{order.order_id}/hand-over/", {"reason": COLLECTED})
 
         assert len(told(response)) == 1
         assert "the order is being undone, or has been" in told(response)[0]
+        assert "hand-over" not in sam.get(f"/orders/{order.order_id}/").content.decode()
 
-    def test_it_is_asked_for_by_a_form_alone(self, sam: Client) -> None:
+    def test_a_parcel_leaves_though_the_mail_about_it_still_waits(self, sam: Client) -> None:
+        order = ended("completed")
+        assert f"/orders/{order.order_id}/hand-over/" in sam.get(f"/orders/{order.order_id}/").content.decode()
+        SagaRun.objects.filter(business_key=order.order_id).update(status="retrying", ended_at=None)
+
+        assert f"/orders/{order.order_id}/hand-over/" in sam.get(f"/orders/{order.order_id}/").content.decode()
+
+    def test_looking_at_the_page_hands_nothing_over(self, sam: Client) -> None:
         order = ended("completed")
 
-        assert sam.get(f"/orders/{order.order_id}/hand-over/").status_code == 405
+        assert sam.get(f"/orders/{order.order_id}/hand-over/", {"reason": COLLECTED}).status_code == 200
         assert Shipment.objects.get().status == Shipment.Status.CREATED
 
 
