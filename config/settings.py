@@ -289,6 +289,7 @@ LOGIN_ADDRESS_RATE = env_rate("LOGIN_ADDRESS_RATE", "100/900")  # and from one a
 ORDER_RATE = env_rate("ORDER_RATE", "60/60")  # orders placed by one person
 METRICS_TOKEN = env_text("METRICS_TOKEN")  # what a scraper of /metrics shows; without one only staff may look
 API_RATE = env_rate("API_RATE", "3000/10")  # requests to the API by one caller, of any kind
+API_FAILED_RATE = env_rate("API_FAILED_RATE", "100/60")  # and with keys that are none, from one address
 API_ORDER_RATE = env_rate("API_ORDER_RATE", "1000/10")  # and with one key, by a shop's back end
 WEBHOOKS_LOCAL = env_bool("WEBHOOKS_LOCAL", DEMO)  # lets webhooks go to plain HTTP and to our own network: to try them
 # Where a caller's address stands. Behind a proxy it is in a header that the proxy must set itself, HTTP_X_REAL_IP say.

@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 from config import settings
+from config.env import Rate
 
 globals().update({name: getattr(settings, name) for name in dir(settings) if name.isupper()})
 
@@ -19,6 +20,7 @@ ALLOWED_HOSTS = ["testserver", "127.0.0.1", "localhost"]  # the client's name, a
 CSRF_TRUSTED_ORIGINS: list[str] = []  # not whatever the machine's environment names
 DEMO = True  # test cards, test postcodes and the scenario picker are part of what is tested
 FAULTS = True  # tests plan faults
+API_FAILED_RATE = Rate(0, 1)  # all tests come from one address, and those of strangers show no key that is one
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # the real ones are slow on purpose
 STORAGES = {  # static files straight from the apps; uploads, should there be any, in memory
     "default": {"BACKEND": "django.core.files.storage.InMemoryStorage"},

@@ -13,6 +13,7 @@ from rest_framework.request import Request
 
 from orders.api_errors import ProblemError
 from orders.api_keys import key_of, note_use
+from orders.api_limits import note_known
 from orders.models import ApiKey, Scope, User
 from orders.roles import ONLY_LOOKS, can, only_looks
 from orders.roles import actor_of as user_actor
@@ -49,6 +50,7 @@ class Allowed(BasePermission):
     def has_permission(self, request: Request, view: APIView) -> bool:
         if not request.user.is_authenticated:
             return False
+        note_known(request._request)
         # Django answers HEAD with what GET does, and it tells as much.
         method = "GET" if request.method == "HEAD" else request.method
         scope = getattr(view, "scopes", {}).get(method)

@@ -187,7 +187,8 @@ PROBLEMS = {
             code="rate-limited",
             status=HTTPStatus.TOO_MANY_REQUESTS,
             title="Too often",
-            cause="This caller has asked, or has placed orders, as often as it may in a while. Nothing was stored.",
+            cause="This caller has asked, or has placed orders, as often as it may in a while, or its address has sent "
+            "too many keys that are none. Nothing was stored.",
             remedy="Wait as long as `Retry-After` says and send it again, with the same Idempotency-Key.",
             retryable=True,
         ),

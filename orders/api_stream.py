@@ -24,6 +24,7 @@ from rest_framework.request import Request
 from orders.api_auth import ApiKeyAuthentication
 from orders.api_errors import found_in, problem_answer
 from orders.api_follow_up import EventListApi
+from orders.api_limits import note_known
 from orders.api_problems import PROBLEMS
 from orders.models import Scope
 from orders.order_processing import ORDER_SAGA
@@ -95,6 +96,7 @@ def _run_of(request: HttpRequest, order_id: str) -> SagaRun | HttpResponse:
     user, key = found if found is not None else (request.user, None)
     if not user.is_authenticated:
         return problem_answer(request, PROBLEMS["unauthenticated"])
+    note_known(request)
     if key is not None and Scope.ORDERS_READ not in key.scopes:
         return problem_answer(
             request, PROBLEMS["scope-missing"], f"This needs a key with the scope {Scope.ORDERS_READ}."

@@ -9,9 +9,11 @@ from functools import partial
 from typing import Any
 
 import pytest
+from django.core.cache import cache
 from django.test import Client
 
 from config.env import Rate
+from orders.api_keys import revoke_key
 from orders.api_problems import PROBLEMS
 from orders.api_retiring import RETIRING, Retirement
 from orders.models import ApiKey, Order, OrderNote, OrderTag, RetiredUse, Scope, User
@@ -257,6 +259,11 @@ class TestChangingAnOrder:
 
 
 class TestLimits:
+    @pytest.fixture(autouse=True)
+    def uncounted(self) -> None:
+        """The counts are in a cache, which lives longer than a test."""
+        cache.clear()
+
     def test_what_is_left_is_told(self, ada: Caller, settings: Any) -> None:
         settings.API_ORDER_RATE = type("Rate", (), {"most": 2, "seconds": 60})()
         first = ada.post(ORDERS, order_body())
@@ -275,6 +282,7 @@ class TestLimits:
     def test_every_answer_tells_how_often_one_may_ask(self, ada: Caller, settings: Any) -> None:
         settings.API_RATE = Rate(most=3, seconds=86_400)
         stranger = Caller("osk_nobody")
+        assert ada.get("/api/v1/me").headers["RateLimit"].startswith('"request";r=2;')  # of her address
 
         answers = [
             ada.get("/api/v1/me"),
@@ -288,12 +296,69 @@ class TestLimits:
         assert [answer.status_code for answer in answers] == [200, 404, 404, 429, 429, 401]
         assert {answer.headers["RateLimit-Policy"] for answer in answers} == {'"request";q=3;w=86400'}
         assert [answer.headers["RateLimit"].split(";")[1] for answer in answers] == [
-            "r=2", "r=1", "r=0", "r=0", "r=0", "r=2",
+            "r=2", "r=1", "r=0", "r=0", "r=0", "r=1",
         ]  # fmt: skip
         body = problem(answers[3], 429, "rate-limited")
         assert body["retryable"]
         assert answers[3].headers["RateLimit"] == f'"request";r=0;t={answers[3].headers["Retry-After"]}'
         assert "RateLimit" not in Client().get("/livez").headers
+
+    def test_another_key_for_each_request_is_no_way_round(self, ada: Caller, settings: Any) -> None:
+        settings.API_RATE = Rate(most=3, seconds=86_400)
+        shown = [*(f"Bearer osk_{n}" for n in range(4)), "bearer  x", "Basic eDp5", ""]
+
+        answers = [Client().get("/api/v1/me", headers={"Authorization": text}) for text in shown]
+
+        assert [answer.status_code for answer in answers] == [401, 401, 401, 429, 429, 429, 429]
+        assert Client(REMOTE_ADDR="10.0.0.7").get("/api/v1/me").status_code == 401
+
+    def test_a_key_written_otherwise_is_the_same_key(self, ada: Caller, settings: Any) -> None:
+        settings.API_RATE = Rate(most=3, seconds=86_400)
+        token = ada.headers["Authorization"].removeprefix("Bearer ")
+        ada.get("/api/v1/me")
+
+        written = [f"Bearer {token}", f"bearer {token}", f"BEARER   {token}", f"Bearer  {token}"]
+        answers = [Client().get("/api/v1/me", headers={"Authorization": text}) for text in written]
+
+        assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
+
+    def test_a_header_of_another_kind_does_not_count_a_session_anew(self, ada: Caller, settings: Any) -> None:
+        settings.API_RATE = Rate(most=2, seconds=86_400)
+        browser = Client()
+        browser.login(username="ada", password="ada-password")
+
+        answers = [browser.get("/api/v1/me", headers={"Authorization": f"Basic {n}"}) for n in range(4)]
+
+        assert [answer.status_code for answer in answers] == [200, 200, 200, 429]  # the first one by address
+
+    def test_keys_that_are_none_are_soon_not_even_looked_up(
+        self, ada: Caller, settings: Any, django_assert_num_queries: Any
+    ) -> None:
+        settings.API_FAILED_RATE = Rate(most=2, seconds=86_400)
+        made_up = [Caller(f"osk_{n:012x}_{n:064x}") for n in range(3)]
+        kim = make_caller(make_user(username="kim"))
+        assert ada.get("/api/v1/me").status_code == 200
+        assert [one.get("/api/v1/me").status_code for one in made_up[:2]] == [401, 401]
+
+        with django_assert_num_queries(0):
+            refused = made_up[2].get("/api/v1/me")
+
+        words = problem(refused, 429, "rate-limited")["detail"]
+        assert words.startswith("Your address has sent too many keys or sessions that open nothing. Check yours.")
+        assert refused.headers["RateLimit"].startswith(f'"failed";r=0;t={refused.headers["Retry-After"]}, "request";r=')
+        # Nor is a new key tried from there; one that was good already goes on, and so does whoever shows none.
+        assert kim.get("/api/v1/me").status_code == 429
+        assert ada.get("/api/v1/me").status_code == 200
+        assert Caller().get("/api/v1/me").status_code == 401
+        assert Client().get("/api/v1/problems/rate-limited").status_code == 200
+        assert kim.client.get("/api/v1/me", headers=kim.headers, REMOTE_ADDR="10.0.0.7").status_code == 200
+
+    def test_a_revoked_key_is_counted_as_one_that_is_none(self, ada: Caller, settings: Any) -> None:
+        settings.API_FAILED_RATE = Rate(most=1, seconds=86_400)
+        assert ada.get("/api/v1/me").status_code == 200
+        revoke_key(name="ada's key")
+
+        assert [ada.get("/api/v1/me").status_code for _ in range(2)] == [401, 429]
 
     def test_no_limit_is_not_told_of(self, ada: Caller, settings: Any) -> None:
         settings.API_RATE = Rate(most=0, seconds=1)
