@@ -20,6 +20,8 @@ from rest_framework.response import Response
 from rest_framework.settings import api_settings
 from rest_framework.views import APIView
 
+from sagas.permissions import may
+
 IF_NONE_MATCH = OpenApiParameter(
     "If-None-Match",
     str,
@@ -77,10 +79,6 @@ class ApiView(APIView):
     """
 
     scopes: ClassVar[dict[str, str]] = {}
-    act: ClassVar[str] = ""
-    """What a person needs leave for beyond being staff: retry, skip, resolve."""
-    acts: ClassVar[dict[str, str]] = {}
-    """The same by method, where not all of them need it."""
     metadata_class = None
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
@@ -100,19 +98,29 @@ class ApiView(APIView):
         return final
 
 
-class IsStaff(BasePermission):
-    """Whoever works here. A customer gets a 403: that there are runs is no secret, whose they are is."""
+class MayAct(BasePermission):
+    """Whoever may do it on the pages. Others get a 403: that there are runs is no secret, whose they are is."""
 
     message = "Only staff may see and act on runs."
 
     def has_permission(self, request: Request, view: APIView) -> bool:
-        return request.user.is_staff
+        if not may(request._request, "see_runs"):
+            return False
+        act = getattr(view, "acts", {}).get(request.method, "") or getattr(view, "act", "")
+        if act and not may(request._request, act):
+            self.message = f"Your role does not allow you to {act}."
+            return False
+        return True
 
 
 class StaffView(ApiView):
     """An operation for staff; what the site asks of everybody, it asks of them too."""
 
-    permission_classes = [*cast(list[type[BasePermission]], api_settings.DEFAULT_PERMISSION_CLASSES), IsStaff]
+    permission_classes = [*cast(list[type[BasePermission]], api_settings.DEFAULT_PERMISSION_CLASSES), MayAct]
+    act: ClassVar[str] = ""
+    """What a person needs leave for beyond looking: retry, skip, resolve."""
+    acts: ClassVar[dict[str, str]] = {}
+    """The same by method, where not all of them need it."""
 
 
 def answer_with_tag(request: Request | HttpRequest, data: Any, *, tag: str = "") -> Response:

@@ -105,6 +105,11 @@ def newest_first(*runs: SagaRun) -> list[SagaRun]:
     return sorted(runs, key=lambda run: run.pk, reverse=True)
 
 
+def only_gina_retries(user: Any, act: str) -> bool:
+    """A site's rule of its own."""
+    return act == "see_runs" or (act, user.get_username()) == ("retry", "gina")
+
+
 def events(run: SagaRun) -> list[tuple[str, str, str, str]]:
     found = RunEvent.objects.filter(run=run).exclude(actor="engine").order_by("id")
     return list(found.values_list("kind", "step", "actor", "reason"))
@@ -143,6 +148,34 @@ class TestWhoMay:
         assert reader.get(f"{RUNS}/{run.pk}").status_code == 200
         body = problem(reader.post(f"{RUNS}/{run.pk}/retries", {"step": "book_hotel"}), 403, "scope-missing")
         assert "runs:act" in body["detail"]
+
+    def test_the_rule_is_that_of_the_pages(self, supervisor: Caller, settings: Any) -> None:
+        run = stuck_undo()
+        place = {"step": "book_hotel", "direction": "compensation"}
+        settings.SAGA_MAY_ACT = "tests.sagas.test_api.only_gina_retries"
+        gina = make_caller(make_user(username="gina"))
+
+        assert supervisor.get(f"{RUNS}/{run.pk}").status_code == 200
+        refused = problem(supervisor.post(f"{RUNS}/{run.pk}/retries", place), 403, "forbidden")
+        assert refused["detail"] == "Your role does not allow you to retry."
+        assert events(run) == []
+        assert gina.post(f"{RUNS}/{run.pk}/retries", place).status_code == 202
+
+    def test_without_a_rule_superusers_may_and_nobody_else(self, supervisor: Caller, settings: Any) -> None:
+        run = stuck_undo()
+        settings.SAGA_MAY_ACT = ""
+        root = make_caller(make_user(username="root", is_superuser=True))
+
+        refused = problem(supervisor.get(f"{RUNS}/{run.pk}"), 403, "forbidden")
+        assert refused["detail"] == "Only staff may see and act on runs."
+        assert root.get(f"{RUNS}/{run.pk}").status_code == 200
+
+    def test_the_group_counts_and_not_the_key_to_the_admin(self) -> None:
+        make_run()
+        clerk = make_caller(make_user(username="clerk", is_staff=True))
+        agent = make_caller(make_user(username="agent", role="agent", is_staff=False))
+
+        assert [caller.get(RUNS).status_code for caller in (clerk, agent)] == [403, 200]
 
 
 class TestReading:
