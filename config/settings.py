@@ -150,6 +150,7 @@ SAGA_THREADS = env_int("SAGA_THREADS", 32, least=1)  # plain-function actions un
 SAGA_MAX_CLAIMS = env_int("SAGA_MAX_CLAIMS", 5, least=1)  # claims without progress before a person is asked
 SAGA_STOP_FLAG = env_text("SAGA_STOP_FLAG", "")  # sagaworker sets it for its cluster: a file that ends drives
 SAGA_MAY_ACT = "orders.roles.can"  # (user, act) -> bool: who may help a run on; the engine knows no roles of its own
+SAGA_MAY_NOT_WORDS = "orders.roles.refusal"  # (user, act) -> what is said to whoever may not
 SAGA_API_ONCE = "orders.api_idempotency.once"  # keeps the answers to acts that came with an Idempotency-Key
 SAGA_SUBJECT_PAGES = {"order_processing": "order_detail"}  # the page of what a run was started for, by its business key
 SAGA_PROVIDERS_PAGE = "provider_list"  # the page of the outside systems that steps ask; empty: there is none

@@ -9,14 +9,15 @@ from typing import Any
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.http import Http404, HttpRequest, HttpResponse
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods
 
 from orders.effect_words import handing_over, words_of
 from orders.exceptions import HandOverRefused, InvalidOrder, OrderNotCancellable
 from orders.order_processing import HANDED_OVER
-from orders.roles import Act, actor_of, can
+from orders.roles import Act, actor_of, refusal, require
 from orders.selectors import OrderView
 from orders.services import cancel_order, checked_reason, hand_over, hand_over_refusal
 from orders.views import may_cancel, visible_order
@@ -89,7 +90,7 @@ def order_cancel(request: HttpRequest, order_id: str) -> HttpResponse:
     """Have everything that was done for the order undone."""
     view = visible_order(request, order_id)
     if not may_cancel(request, view.order):
-        raise Http404
+        raise PermissionDenied(refusal(request.user, Act.CANCEL))
     return _answer(request, view, CANCEL)
 
 
@@ -98,8 +99,7 @@ def order_cancel(request: HttpRequest, order_id: str) -> HttpResponse:
 def order_hand_over(request: HttpRequest, order_id: str) -> HttpResponse:
     """Note that the carrier has taken the parcel."""
     view = visible_order(request, order_id)
-    if not can(request.user, Act.HAND_OVER):
-        raise Http404
+    require(request.user, Act.HAND_OVER)
     return _answer(request, view, HAND_OVER)
 
 

@@ -21,7 +21,7 @@ from orders import selectors
 from orders.models import Order
 from orders.money import format_money, quantize
 from orders.order_filter import OrderFilter, after, in_order, list_address
-from orders.roles import Act, actor_of, can, is_staff
+from orders.roles import Act, actor_of, is_staff, require
 from orders.views import storable
 from sagas import InvalidOperation
 from sagas.csv_files import csv_file
@@ -68,8 +68,7 @@ def order_export(request: HttpRequest) -> StreamingHttpResponse:
 @login_required
 def order_bulk(request: HttpRequest) -> HttpResponse:
     """orders/order_bulk.html: what an act on many orders will do; asked again with `seen`, has it done."""
-    if not can(request.user, Act.BULK):
-        raise Http404
+    require(request.user, Act.BULK)
     act = request.POST.get("act", "")
     if act not in BULK_ACTS:
         raise Http404

@@ -12,7 +12,7 @@ from django.views.decorators.http import require_GET, require_POST
 from orders.models import InboundEvent
 from orders.provider_status import KINDS, provider_statuses
 from orders.providers import guard, paths_of
-from orders.roles import Act, can
+from orders.roles import Act, can, require
 
 SHOWN = 20
 
@@ -37,8 +37,9 @@ def provider_list(request: HttpRequest) -> HttpResponse:
 @login_required
 def provider_close(request: HttpRequest, name: str) -> HttpResponse:
     """Have the next call made, without waiting for the trial."""
-    if not can(request.user, Act.BULK) or not any(name in paths_of(kind) for kind in KINDS):
+    if not can(request.user, Act.SEE_RUNS) or not any(name in paths_of(kind) for kind in KINDS):
         raise Http404
+    require(request.user, Act.BULK)
     if guard.close(name):
         messages.success(request, f"{name} is asked again from now on.")
     else:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any
 
+from django.core.exceptions import PermissionDenied
+
 VIEWER = "viewer"
 AGENT = "agent"
 SUPERVISOR = "supervisor"
@@ -73,6 +75,23 @@ def can(user: Any, act: str) -> bool:
     if is_supervisor(user):
         return True
     return (is_agent(user) and act in AGENT_ACTS) or (is_staff(user) and act in VIEWER_ACTS)
+
+
+def refusal(user: Any, act: str) -> str:
+    """Why the user may not do `act`, and whom to ask, for whoever is turned away from it."""
+    if only_looks(user):
+        return ONLY_LOOKS
+    needed = AGENT if act in AGENT_ACTS else SUPERVISOR
+    article = "an" if needed == AGENT else "a"
+    if not is_staff(user):
+        return f"This is for the shop's people, and takes {article} {needed}. Ask the shop to do it."
+    return f"This takes {article} {needed}, and your role is {AGENT}. Ask {article} {needed} to do it."
+
+
+def require(user: Any, act: str) -> None:
+    """Raises PermissionDenied, with the role that it takes, unless the user's role allows `act`."""
+    if not can(user, act):
+        raise PermissionDenied(refusal(user, act))
 
 
 def actor_of(user: Any) -> str:

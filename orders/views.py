@@ -23,7 +23,7 @@ from orders.exceptions import InvalidOrder, OrderConflict, TooOften
 from orders.forms import OrderForm
 from orders.login import too_often
 from orders.models import Order, User
-from orders.roles import SUPERVISOR_ACTS, Act, actor_of, can, is_agent, is_staff, only_looks
+from orders.roles import SUPERVISOR_ACTS, Act, actor_of, can, is_staff, only_looks, require
 from orders.selectors import OrderView
 from orders.services import add_note, hand_over_refusal, place_order
 from orders.story import KINDS, story
@@ -61,9 +61,8 @@ def order_live(request: HttpRequest, order_id: str) -> HttpResponse:
 @login_required
 def order_note(request: HttpRequest, order_id: str) -> HttpResponse:
     """Write something down about an order, for staff."""
-    if not is_agent(request.user):
-        raise Http404
     visible_order(request, order_id)
+    require(request.user, Act.ASSIGN)  # whoever may help an order on may write about it
     try:
         add_note(order_id=order_id, author=actor_of(request.user), text=request.POST.get("text", ""))
     except InvalidOrder as error:

@@ -13,7 +13,7 @@ from django.views.decorators.http import require_http_methods
 
 from sagas import plans, services
 from sagas.exceptions import ActRefused
-from sagas.permissions import actor_of, may
+from sagas.permissions import actor_of, require
 from sagas.plans import SHORTEST_REASON, reason_fault
 from sagas.presentation import ACT_EVENTS
 from sagas.selectors import RunView
@@ -68,8 +68,9 @@ class Asked:
 @staff_only
 def run_act(request: HttpRequest, run_id: UUID, act: str) -> HttpResponse:
     """sagas/run_act.html: says what an act will do and asks for the reason, then does it. Twice is once."""
-    if act not in ACTS or not may(request, act):
+    if act not in ACTS:
         raise Http404
+    require(request, act)
     view, asked, back = run_or_404(run_id), Asked.read(request, act), safe_back(request, run_id)
     faults: dict[str, str] = {}
     status = 200

@@ -22,7 +22,7 @@ from sagas.csv_files import csv_file
 from sagas.exceptions import ActRefused, InvalidOperation
 from sagas.models import BulkOperation, SagaRun
 from sagas.operations import Target
-from sagas.permissions import actor_of, may
+from sagas.permissions import actor_of, may, require
 from sagas.plans import SHORTEST_REASON, reason_fault
 from sagas.presentation import ITEM_BADGES
 from sagas.states import BulkState, ItemState
@@ -71,8 +71,7 @@ def run_attention(request: HttpRequest) -> HttpResponse:
 @staff_only
 def run_assign(request: HttpRequest, run_id: UUID) -> HttpResponse:
     """Take a run on, or with an empty `owner` give it back to everybody."""
-    if not may(request, "assign"):
-        raise Http404
+    require(request, "assign")
     me = actor_of(request)
     is_taken = request.POST.get("owner") == "me"
     try:
@@ -90,8 +89,7 @@ def run_assign(request: HttpRequest, run_id: UUID) -> HttpResponse:
 @staff_only
 def run_snooze(request: HttpRequest, run_id: UUID) -> HttpResponse:
     """Put a run off for a while, or with an empty `rest` have it back."""
-    if not may(request, "assign"):
-        raise Http404
+    require(request, "assign")
     rest = request.POST.get("rest", "")
     if rest and rest not in dict(RESTS):
         raise Http404
@@ -111,8 +109,7 @@ def run_snooze(request: HttpRequest, run_id: UUID) -> HttpResponse:
 @staff_only
 def bulk_new(request: HttpRequest) -> HttpResponse:
     """sagas/bulk_new.html: what an act on all runs of a cause will do, then has it done."""
-    if not may(request, "bulk"):
-        raise Http404
+    require(request, "bulk")
     given = request.POST if request.method == "POST" else request.GET
     act = given.get("act", "retry")
     if act not in ("retry", "assign"):
@@ -194,8 +191,9 @@ def bulk_detail(request: HttpRequest, operation_id: UUID) -> HttpResponse:
 @staff_only
 def bulk_act(request: HttpRequest, operation_id: UUID, act: str) -> HttpResponse:
     """Stop an operation, or go on with it."""
-    if act not in ("stop", "resume") or not may(request, "bulk"):
+    if act not in ("stop", "resume"):
         raise Http404
+    require(request, "bulk")
     _operation(operation_id)
     if act == "stop":
         operations.stop(operation_id=operation_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.conf import settings
+from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest
 from django.utils.module_loading import import_string
 
@@ -13,6 +14,13 @@ def may(request: HttpRequest, act: str) -> bool:
     if rule:
         return bool(import_string(rule)(request.user, act))
     return bool(request.user.is_active and getattr(request.user, "is_superuser", False))
+
+
+def require(request: HttpRequest, act: str) -> None:
+    """Raises PermissionDenied unless whoever asks may do `act`, in the words that settings.SAGA_MAY_NOT_WORDS gives."""
+    if not may(request, act):
+        words = getattr(settings, "SAGA_MAY_NOT_WORDS", "")
+        raise PermissionDenied(import_string(words)(request.user, act) if words else "Only superusers may do this.")
 
 
 def actor_of(request: HttpRequest) -> str:

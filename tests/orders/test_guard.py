@@ -205,7 +205,7 @@ class TestPage:
         break_down(ups)
 
         assert "It is well again" not in gina.get("/providers/").content.decode()
-        assert gina.post("/providers/ups/close/").status_code == 404
+        assert gina.post("/providers/ups/close/").status_code == 403
         assert ProviderHealth.objects.get().opened_at is not None
 
     def test_it_asks_the_database_little(self, ups: Any, sam: Client, django_assert_max_num_queries: Any) -> None:

@@ -181,9 +181,9 @@ class TestManyAtOnce:
         operation = BulkOperation.objects.get()
 
         assert "Retry all" not in text_of(gina.get("/runs/attention/"))
-        assert gina.get("/runs/bulk/new/", fields).status_code == 404
-        assert gina.post("/runs/bulk/new/", fields).status_code == 404
-        assert gina.post(f"/runs/bulk/{operation.pk}/stop/").status_code == 404
+        assert gina.get("/runs/bulk/new/", fields).status_code == 403
+        assert gina.post("/runs/bulk/new/", fields).status_code == 403
+        assert gina.post(f"/runs/bulk/{operation.pk}/stop/").status_code == 403
         assert gina.get(f"/runs/bulk/{operation.pk}/").status_code == 200
         assert BulkOperation.objects.get().state == "open"
 

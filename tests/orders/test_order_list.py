@@ -464,7 +464,7 @@ class TestManyAtOnce:
         ended("completed", **CHEAP)
 
         for client in (gina, visitor("ada")):
-            assert self.ask(client, order=["ORD-123"], seen="1", reason="x").status_code == 404
+            assert self.ask(client, order=["ORD-123"], seen="1", reason="x").status_code == 403
             assert "Mark ORD-123" not in client.get("/orders/").content.decode()
         assert not BulkOperation.objects.exists()
 
@@ -483,7 +483,7 @@ class TestNotes:
         ada = Client()
         ada.force_login(user)
         assert "Called." not in ada.get("/orders/ORD-123/").content.decode()
-        assert ada.post("/orders/ORD-123/notes/", {"text": "x"}).status_code == 404
+        assert ada.post("/orders/ORD-123/notes/", {"text": "x"}).status_code == 403
 
     @pytest.mark.parametrize("text", ["", "  \n", "x" * 2001, "a\x00b"])
     def test_what_is_no_note(self, gina: Client, text: str) -> None:

@@ -21,6 +21,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 REASON = "The customer changed their mind."
 COLLECTED = "Collected at gate 3."
 REFUND = {"step": "process_payment", "direction": "compensation"}
+TAKES_A_SUPERVISOR = "This takes a supervisor, and your role is agent. Ask a supervisor to do it."
 UNDER_WAY = "The cancellation is under way: everything that was done is being undone."
 RETURN_IT = "the parcel was handed over to the carrier; take the goods back as a return"
 
@@ -253,8 +254,9 @@ class TestHandingOver:
     def test_nobody_else_does(self, gina: Client, customer: Client, ada: User) -> None:
         order = ended("completed", user=ada)
 
-        for client in (gina, customer):
-            assert client.post(f"/orders/{order.order_id}/hand-over/", {"reason": COLLECTED}).status_code == 404
+        for client, why in ((gina, TAKES_A_SUPERVISOR), (customer, "This is for the shop's people")):
+            response = client.post(f"/orders/{order.order_id}/hand-over/", {"reason": COLLECTED})
+            assert (response.status_code, why in text_of(response)) == (403, True)
             assert "hand-over" not in client.get(f"/orders/{order.order_id}/").content.decode()
         assert Shipment.objects.get().status == Shipment.Status.CREATED
 
@@ -305,8 +307,11 @@ class TestHelpingARunOn:
     def test_an_agent_does_no_more_than_that(self, gina: Client, name: str) -> None:
         order = ended("needs_attention")
 
-        assert gina.get(f"/runs/{order.run_id}/{name}/").status_code == 404
-        assert act(gina, order, name, **REFUND, reason=REASON, evidence="BANK-1").status_code == 404
+        for response in (
+            gina.get(f"/runs/{order.run_id}/{name}/"),
+            act(gina, order, name, **REFUND, reason=REASON, evidence="BANK-1"),
+        ):
+            assert (response.status_code, TAKES_A_SUPERVISOR in text_of(response)) == (403, True)
         assert by_hand(order) == []
         assert run_of(order).status == "needs_attention"
 
