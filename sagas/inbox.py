@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from urllib.parse import urlencode
@@ -10,14 +11,15 @@ from uuid import UUID
 from django.contrib import messages
 from django.core.exceptions import ObjectDoesNotExist
 from django.core.paginator import Paginator
-from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotModified, StreamingHttpResponse
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from sagas import attention, charts, operations, services
-from sagas.attention import Cause
+from sagas.attention import Cause, Inbox
 from sagas.csv_files import csv_file
 from sagas.exceptions import ActRefused, InvalidOperation
 from sagas.models import BulkOperation, SagaRun
@@ -25,8 +27,8 @@ from sagas.operations import Target
 from sagas.permissions import actor_of, may, require
 from sagas.plans import SHORTEST_REASON, reason_fault
 from sagas.presentation import ITEM_BADGES
-from sagas.states import BulkState, ItemState
-from sagas.views import acts_of, safe_back, staff_only
+from sagas.states import BulkState, ItemState, RunStatus
+from sagas.views import acts_of, curl_of, safe_back, staff_only
 
 SHOWN = 20
 """Of a preview's runs."""
@@ -42,12 +44,16 @@ def run_attention(request: HttpRequest) -> HttpResponse:
     now, me = timezone.now(), actor_of(request)
     mine, resting = request.GET.get("mine") == "1", request.GET.get("resting") == "1"
     inbox = attention.inbox(now, owner=me if mine else "", resting=resting)
+    tag = tag_of(inbox, now)
+    if request.headers.get("X-Live") and request.headers.get("If-None-Match") == tag:
+        return HttpResponseNotModified(headers={"ETag": tag})
     context = {
         "section": "attention",
         "inbox": inbox,
         "groups": [
             {
                 "group": group,
+                "place": _short_hash(group.cause),
                 "rects": charts.columns([{"run": count} for count in group.arrivals], {"run": "arrived"})[0],
                 "lateness": attention.lateness(group.since, now),
                 "query": urlencode(group.cause._asdict()),
@@ -62,9 +68,37 @@ def run_attention(request: HttpRequest) -> HttpResponse:
         "may": acts_of(request),
         "may_bulk": may(request, "bulk"),
         "back": request.get_full_path(),
+        "tag": tag,
+        "command": f"python manage.py saga list --status {RunStatus.NEEDS_ATTENTION.value}",
+        "curl": curl_of(request, f"{reverse('api-saga-runs')}?status={RunStatus.NEEDS_ATTENTION.value}"),
         "now": now,
     }
-    return render(request, "sagas/run_attention.html", context)
+    template = "sagas/_attention.html" if request.headers.get("X-Live") else "sagas/run_attention.html"
+    response = render(request, template, context)
+    response["ETag"] = tag
+    return response
+
+
+def tag_of(inbox: Inbox, now: datetime) -> str:
+    """What changes when the page does, but for the times, which go on by themselves: never told from whoever looks."""
+    parts = [
+        (
+            item.run.pk,
+            item.cause,
+            item.since,
+            item.tries,
+            item.owner,
+            item.snoozed_until,
+            attention.lateness(item.since, now),
+        )
+        for group in inbox.groups
+        for item in group.items
+    ]
+    return f'"{_short_hash((parts, inbox.snoozed))}"'
+
+
+def _short_hash(of: object) -> str:
+    return hashlib.sha256(repr(of).encode()).hexdigest()[:20]
 
 
 @require_POST

@@ -121,7 +121,7 @@ def run_detail(request: HttpRequest, run_id: UUID) -> HttpResponse:
         "events": events.get_page(request.GET.get("events") or events.num_pages),
         "command": f"python manage.py saga show {view.run.pk} --events",
         "test_case": test_case(view),
-        "curl": f'curl -H "Authorization: Bearer $API_KEY" {request.build_absolute_uri(api_address)}',
+        "curl": curl_of(request, api_address),
         "changes": changes(view),
         "neighbours": selectors.neighbours(view, now),
         "picture": picture(view.definition, view) if view.definition is not None else None,
@@ -173,6 +173,7 @@ def overview(request: HttpRequest) -> HttpResponse:
         "sample": SAMPLE if is_sample else 0,
         "causes": causes(period, now),
         "waiting": waiting(),
+        "command": f"python manage.py saga stats --since {period.name}",
         "now": now,
     }
     return render(request, "sagas/overview.html", context)
@@ -210,6 +211,11 @@ def runbooks(request: HttpRequest) -> HttpResponse:
     """sagas/runbooks.html: what each line of the health page means, and what to do."""
     context = {"section": "health", "providers_page": settings.SAGA_PROVIDERS_PAGE}
     return render(request, "sagas/runbooks.html", context)
+
+
+def curl_of(request: HttpRequest, address: str) -> str:
+    """How a program asks for it."""
+    return f'curl -H "Authorization: Bearer $API_KEY" "{request.build_absolute_uri(address)}"'
 
 
 def run_or_404(run_id: UUID) -> RunView:

@@ -63,6 +63,33 @@ class TestInbox:
         assert "Looked after by" in words
         assert "nobody" in words
 
+    def test_it_is_brought_up_to_date_and_unchanged_it_is_a_304(self, gina: Client) -> None:
+        order = stuck(1)
+        page = gina.get("/runs/attention/?resting=1")
+        again = {"X-Live": "1", "If-None-Match": page.headers["ETag"]}
+
+        unchanged = gina.get("/runs/attention/?resting=1", headers=again)
+        gina.post(f"/runs/{order.run_id}/snooze/", {"rest": "1h"})
+        put_off = gina.get("/runs/attention/?resting=1", headers=again)
+
+        assert 'data-live="/runs/attention/?resting=1" data-every="10000"' in page.content.decode()
+        assert (unchanged.status_code, unchanged.content) == (304, b"")
+        assert put_off.status_code == 200
+        assert "put off until" in text_of(put_off)
+        assert "<html" not in put_off.content.decode()
+        stuck(2)
+        assert "2 need attention" in gina.get("/runs/attention/?resting=1", headers=again).content.decode()
+
+    def test_programs_can_ask_for_the_same(self, gina: Client) -> None:
+        page = gina.get("/runs/attention/").content.decode()
+
+        assert 'data-copy="python manage.py saga list --status needs_attention"' in page
+        assert "http://testserver/api/v1/saga-runs?status=needs_attention" in page
+        assert (
+            'data-copy="python manage.py saga stats --since week"'
+            in gina.get("/overview/?period=week").content.decode()
+        )
+
     def test_one_takes_a_run_on_and_gives_it_back(self, gina: Client) -> None:
         order = stuck(1)
         address = f"/runs/{order.run_id}/assign/"

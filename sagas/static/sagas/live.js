@@ -6,39 +6,54 @@
   const announce = (text) => { if (region && text && region.textContent !== text) region.textContent = text; };
 
   const keys = (root) => [...root.querySelectorAll("tr[data-key]")].map((row) => row.dataset.key).join();
-  const written = (part) => [...part.querySelectorAll("textarea[id]")].map((area) => [area.id, area.value]);
+  const written = (part) => [...part.querySelectorAll("textarea[id], select[id]")].map((field) => [field.id, field.value]);
   const marked = (part) => [...part.querySelectorAll("input[type=checkbox]:checked")].map((box) => box.value);
 
-  const keepOpen = (part) => [...part.querySelectorAll("details[open][id]")].map((d) => d.id);
+  const folds = (part) => [...part.querySelectorAll("details[id]")].map((fold) => [fold.id, fold.open]);
+  const stops = (row) => [...row.querySelectorAll("a, button, input, select, summary")];
 
   // Whether it was done: rows do not come, go or move under a pointer, nor under the keys of somebody who writes.
   function swap(part, html) {
     const fresh = new DOMParser().parseFromString(html, "text/html");
     const focused = document.activeElement;
     const inside = part.contains(focused);
-    if ((part.matches(":hover") || inside) && keys(part) !== keys(fresh)) return false;
-    if (inside && focused.matches("textarea")) return false;
-    const open = keepOpen(part);
+    if ((part.matches(":hover") || inside) && keys(part) !== keys(fresh)) {
+      const told = part.querySelector("[data-changed]");
+      if (told?.hidden) {
+        told.hidden = false;
+        announce(told.textContent);
+      }
+      return false;
+    }
+    if (inside && focused.matches("textarea, select")) return false;
+    const folded = folds(part);
     const marks = marked(part);
     const texts = written(part);
     const mark = inside && focused.matches("[type=checkbox]") ? focused.value : null;
-    const row = inside && mark === null ? focused.closest("tr[data-key]")?.dataset.key : undefined;
-    const holder = inside && mark === null ? focused.closest("[id]") : null;
-    const focusKey = holder && part.contains(holder) ? holder.id : null;
+    const around = inside && mark === null ? focused.closest("tr[data-key]") ?? focused.closest("[id]") : null;
+    const holder = around && part.contains(around) && around !== part ? around : null;
+    const stop = holder ? stops(holder).indexOf(focused) : -1;
     part.replaceChildren(...fresh.body.childNodes);
     if (navigator.clipboard) offerCopies(part);
     for (const box of part.querySelectorAll("input[type=checkbox][value]")) {
       if (marks.includes(box.value)) box.checked = true;
       if (box.value === mark) box.focus({ preventScroll: true });
     }
-    if (row !== undefined) part.querySelector(`tr[data-key="${CSS.escape(row)}"] a.id`)?.focus({ preventScroll: true });
     for (const [id, text] of texts) if (document.getElementById(id)) document.getElementById(id).value = text;
-    for (const id of open) document.getElementById(id)?.setAttribute("open", "");
-    if (focusKey) {
-      const again = document.getElementById(focusKey);
-      (again?.querySelector("summary") ?? again)?.focus({ preventScroll: true });
-    }
+    for (const [id, isOpen] of folded) document.getElementById(id)?.toggleAttribute("open", isOpen);
+    if (inside && mark === null) stand(part, holder, stop, focused);
     return true;
+  }
+
+  // Where somebody stood: on the same thing in the same place, or on what has taken its place in the same row or fold.
+  function stand(part, holder, stop, focused) {
+    const name = holder?.dataset.key ? `tr[data-key="${CSS.escape(holder.dataset.key)}"]` : `#${CSS.escape(holder?.id ?? "")}`;
+    const again = holder ? part.querySelector(name) : part;
+    if (!again) return;
+    const all = stops(again);
+    const isSame = (one) => ["tagName", "textContent", "href"].every((what) => one[what] === focused[what]);
+    const next = all.find(isSame) ?? (holder ? all[stop] ?? all[0] ?? again : null);
+    next?.focus({ preventScroll: true });
   }
 
   document.addEventListener("keydown", (event) => { if (event.key === "Escape") document.body.classList.add("quiet-tips"); });
@@ -83,8 +98,8 @@
             credentials: "same-origin",
           });
           if (answer.redirected) { location.reload(); return; }
-          if (answer.status === 200) {
-            if (swap(part, await answer.text())) tag = answer.headers.get("ETag") || "";
+          if (answer.status === 200 && swap(part, await answer.text())) {
+            tag = answer.headers.get("ETag") || "";
             const say = part.querySelector("[data-announce]")?.dataset.announce;
             announce(say);
             const title = part.querySelector("[data-title]")?.dataset.title;
@@ -250,13 +265,12 @@
 
   for (const part of document.querySelectorAll("[data-live]")) watch(part);
   for (const form of document.querySelectorAll("form[data-lines]")) lines(form);
-  for (const form of document.querySelectorAll("form[method=post]")) {
-    form.addEventListener("submit", (event) => {
-      if (event.submitter?.matches("[data-again]") || form.closest("#session-end")) return; // a file: the page stays, and its buttons with it
-      // After the form's data has been read, so that the pressed button is part of it.
-      setTimeout(() => { for (const b of form.querySelectorAll("button")) b.disabled = true; }, 0);
-    });
-  }
+  document.addEventListener("submit", (event) => {
+    const form = event.target;
+    if (form.method !== "post" || event.submitter?.matches("[data-again]") || form.closest("#session-end")) return; // a file: the page stays, and its buttons with it
+    // After the form's data has been read, so that the pressed button is part of it.
+    setTimeout(() => { for (const b of form.querySelectorAll("button")) b.disabled = true; }, 0);
+  });
   // An address may lead into something folded: a try among many, the form for a note.
   function unfold() {
     const at = location.hash.length > 1 ? document.getElementById(decodeURIComponent(location.hash.slice(1))) : null;
