@@ -29,6 +29,14 @@ def _paths(old: Data, new: Data) -> Iterator[str]:
             yield from _parameters(place, before, after)
             yield from _bodies(place, before, after, old, new)
             yield from _answers(place, before, after, old, new)
+    for name, before in old.get("webhooks", {}).items():
+        after = new.get("webhooks", {}).get(name)
+        if after is None:
+            yield f"The webhook {name} is gone."
+            continue
+        was, now = (_content(one["post"].get("requestBody")) for one in (before, after))
+        for kind in was.keys() & now.keys():
+            yield from _shape(f"The webhook {name}", was[kind], now[kind], old, new, is_sent=False)
 
 
 def _parameters(place: str, before: Data, after: Data) -> Iterator[str]:

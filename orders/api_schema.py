@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from http import HTTPStatus
 from typing import Any
@@ -21,6 +22,7 @@ from rest_framework.renderers import JSONRenderer, TemplateHTMLRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from orders import api_beside
 from orders.api_problems import PROBLEMS
 from orders.api_retiring import RETIRING
 from sagas.api_view import ApiView
@@ -90,16 +92,21 @@ COMMON_HEADERS: Data = {
 
 
 def complete(result: Data, **_: Any) -> Data:
-    """Add to every operation what every operation has: the problems it can answer with, and common headers."""
+    """Add what the framework does not know of, and to every operation what every operation has: the problems it can
+    answer with, and common headers."""
     components = result.setdefault("components", {})
-    components.setdefault("schemas", {})["Problem"] = PROBLEM_SCHEMA
+    components.setdefault("schemas", {}).update({"Problem": PROBLEM_SCHEMA, "WebhookMessage": api_beside.MESSAGE})
     components["headers"] = COMMON_HEADERS
     # Named once: on each of a thousand answers they would be half of the document.
     common = {name: {"$ref": f"#/components/headers/{name}"} for name in COMMON_HEADERS}
+    for (path, method), (operation, _statuses) in api_beside.OPERATIONS.items():
+        result["paths"][path] = {method: copy.deepcopy(operation)}
+    result["webhooks"] = api_beside.webhooks()
     for path, methods in result["paths"].items():
         for method, operation in methods.items():
             _mark_retiring(operation, path, method)
-            for status in _problem_statuses(operation):
+            _, known = api_beside.OPERATIONS.get((path, method), ({}, set()))
+            for status in known or _problem_statuses(operation):
                 operation["responses"].setdefault(str(int(status)), _problem_response(status))
             for response in operation["responses"].values():
                 response.setdefault("headers", {}).update(common)

@@ -16,7 +16,6 @@ from django.core.handlers.asgi import ASGIRequest
 from django.db import connection
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
-from django.views.decorators.http import require_GET
 from rest_framework.exceptions import APIException
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
@@ -39,9 +38,12 @@ LONGEST = 600.0
 LARGEST_ID = 2**63 - 1
 
 
-@require_GET
 async def order_stream(request: HttpRequest, order_id: str) -> HttpResponseBase:
     """Every event of the order from `Last-Event-ID` on, then each as it happens; `event: end` when it is over."""
+    if request.method != "GET":
+        answer = problem_answer(request, PROBLEMS["method-not-allowed"])
+        answer.headers["Allow"] = "GET"
+        return answer
     # Before anything else is said: a stranger is told nothing, not even what this server can do.
     found = await sync_to_async(_run_of)(request, order_id)
     if not isinstance(found, SagaRun):

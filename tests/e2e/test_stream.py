@@ -108,3 +108,5 @@ def test_a_server_of_the_other_kind_says_so() -> None:
     assert (response.status_code, response.json()["code"]) == (406, "not-acceptable")
     assert "Ask /events from time to time instead." in response.json()["detail"]
     assert Client().get("/api/v1/orders/ORD-123/stream").status_code == 401
+    wrong = gina.post("/api/v1/orders/ORD-123/stream")
+    assert (wrong.status_code, wrong.json()["code"], wrong.headers["Allow"]) == (405, "method-not-allowed", "GET")

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from django.core.management import call_command
 from django.test import Client
+from jsonschema import Draft202012Validator
 
-from orders.models import Order
+from orders.models import Order, WebhookEvent
+from orders.webhooks.delivery import body_of
+from orders.webhooks.outbox import TEST, TYPES
+from orders.webhooks.signing import headers_for
 from tests.factories import make_shop, make_user
 from tests.orders.api_client import ORDERS, Caller, make_caller
 
@@ -46,6 +52,8 @@ class TestDocument:
             "/api/v1/orders/{order_id}/events",
             "/api/v1/orders/{order_id}/label",
             "/api/v1/orders/{order_id}/notes",
+            "/api/v1/orders/{order_id}/stream",
+            "/api/v1/provider-callbacks/{provider}",
             "/api/v1/saga-definitions",
             "/api/v1/saga-definitions/{name}",
             "/api/v1/saga-runs",
@@ -87,6 +95,7 @@ class TestDocument:
     def test_every_operation_names_its_errors_and_its_security(self) -> None:
         paths = Client().get("/api/v1/schema").json()["paths"]
 
+        paths.pop("/api/v1/provider-callbacks/{provider}")  # who calls there has no key, but a signature
         for path, operations in paths.items():
             for method, operation in operations.items():
                 said = set(operation["responses"])
@@ -98,6 +107,25 @@ class TestDocument:
                 (key, session) = operation["security"]
                 scopes = 0 if path == "/api/v1/me" else 1  # any key may ask whose it is
                 assert (len(key["apiKey"]), session) == (scopes, {"cookieAuth": []}), (method, path)
+
+    def test_what_we_send_is_what_the_document_says(self) -> None:
+        told = Client().get("/api/v1/schema").json()
+        sent = {}
+        for type_ in told["webhooks"]:
+            facts = {} if type_ == TEST else {"order_id": "ORD-123", "state": "running", "step": "process_payment"}
+            event = WebhookEvent(pk=7, type=type_, created_at=datetime(2026, 11, 23, 9, 30, tzinfo=UTC), **facts)
+            sent[type_] = json.loads(body_of(event))
+
+        assert list(told["webhooks"]) == [*TYPES, TEST]
+        for type_, message in sent.items():
+            post = told["webhooks"][type_]["post"]
+            schema = post["requestBody"]["content"]["application/json"]["schema"]
+            named = {one["name"] for one in post["parameters"]}
+            assert named == set(headers_for("msg_7", datetime.now(UTC), b"", []))
+            fits = Draft202012Validator({**schema, "components": told["components"]})
+            fits.validate(message)
+            assert not fits.is_valid({**message, "type": "order.vanished"})
+            assert not fits.is_valid({"type": type_, "data": message["data"]})
 
 
 @pytest.mark.browser

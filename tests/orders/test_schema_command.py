@@ -84,6 +84,14 @@ def test_it_is_written_as_it_is_kept(tmp_path: Path) -> None:
             lambda old: list_orders(old)["responses"].update({"206": {}}),
             "GET /api/v1/orders: it does not answer 206 any more.",
         ),
+        (
+            lambda old: old["webhooks"].update({"order.lost": old["webhooks"]["order.created"]}),
+            "The webhook order.lost is gone.",
+        ),
+        (
+            lambda old: schemas(old)["WebhookMessage"]["properties"]["data"]["properties"].update({"colour": {}}),
+            "The webhook refund.failed, data has no colour any more.",
+        ),
     ],
 )
 def test_what_breaks_clients_is_named(now: dict[str, Any], tmp_path: Path, change: Change, words: str) -> None:
