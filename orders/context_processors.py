@@ -18,6 +18,7 @@ def frame(request: HttpRequest) -> dict[str, Any]:
         "staff": user is not None and is_staff(user),
         "only_looks": user is not None and only_looks(user),
         "page_theme": session.get("theme", ""),
+        "page_zone": session.get("zone", ""),
         "page_keys": getattr(user, "is_authenticated", False) and session.get("keys", True),
         "nobody_works": getattr(user, "nobody_works", False),
         "attention_count": getattr(user, "attention_count", 0),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from typing import Any, cast
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from django.conf import settings
 from django.contrib import messages
@@ -27,6 +27,8 @@ THEME, ZONE, KEYS, COLUMNS, FIRST_VIEW = "theme", "zone", "keys", "columns", "fi
 ENDS = "ends"
 """When the session is over, in seconds since 1970."""
 THEMES = Preference.Theme.choices
+AUTO = "auto"
+"""The browser's own zone, which a script on the pages puts into the cookie `zone`."""
 
 
 @require_http_methods(["GET", "POST"])
@@ -39,8 +41,10 @@ def preferences(request: HttpRequest) -> HttpResponse:
         has_keys = request.POST.get("keys") == "1"
         if theme not in dict(THEMES):
             fault = f"There is no theme {theme[:20]!r}."
-        elif zone and zone not in available_timezones():
-            fault = f"There is no time zone {zone[:60]!r}. Zones are named like Europe/Berlin."
+        elif zone and zone != AUTO and zone_named(zone) is None:
+            fault = (
+                f"There is no time zone {zone[:60]!r}. Zones are named like Europe/Berlin, and auto is your browser's."
+            )
         else:
             wanted: dict[str, Any] = {"theme": theme, "zone": zone if zone != "UTC" else "", "has_keys": has_keys}
             kept, _ = Preference.objects.update_or_create(user=cast(User, request.user), defaults=wanted)
@@ -51,11 +55,20 @@ def preferences(request: HttpRequest) -> HttpResponse:
         "themes": THEMES,
         "theme": request.session.get(THEME, ""),
         "zone": request.POST.get("zone") if fault else request.session.get(ZONE, "") or "UTC",
-        "zones": sorted(available_timezones()),
+        "zones": [AUTO, *sorted(available_timezones())],
         "has_keys": request.session.get(KEYS, True),
         "fault": fault,
     }
     return render(request, "orders/preferences.html", context, status=400 if fault else 200)
+
+
+def zone_named(name: str) -> ZoneInfo | None:
+    """The zone of that name, if there is one. Names come from people and browsers, and may be anything."""
+    # Not by the list of all names: making it opens some six hundred files.
+    try:
+        return ZoneInfo(name) if name else None
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return None
 
 
 def remember(request: HttpRequest, kept: Preference) -> None:
@@ -99,9 +112,10 @@ class PreferencesMiddleware(MiddlewareMixin):
     def process_request(self, request: HttpRequest) -> None:
         if request.path.startswith("/api/"):
             return
-        zone = request.session.get(ZONE, "")
-        if zone in available_timezones():  # one that was taken out of the database since is UTC
-            timezone.activate(ZoneInfo(zone))
+        kept = request.session.get(ZONE, "")
+        zone = zone_named(request.COOKIES.get(ZONE, "") if kept == AUTO else kept)
+        if zone is not None:  # one that was taken out of the database since is UTC
+            timezone.activate(zone)
 
     def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
         timezone.deactivate()

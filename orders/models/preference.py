@@ -19,7 +19,7 @@ class Preference(models.Model):
     )
     theme = models.CharField(max_length=5, choices=Theme.choices, blank=True, default=Theme.AUTO)
     zone = models.CharField(max_length=60, blank=True, default="")
-    """Of the IANA database, like Europe/Berlin; empty: UTC."""
+    """Of the IANA database, like Europe/Berlin; auto: the browser's own; empty: UTC."""
     has_keys = models.BooleanField(default=True)
     """Single keys move through lists. Who speaks to the computer turns them off. Source: WCAG 2.2, 2.1.4."""
 

@@ -37,6 +37,33 @@ class TestTimes:
         assert 'title="2026-02-01 00:30:00 CET"' in gina.get(run).content.decode()
         assert " CET" in text_of(gina.get("/orders/"))
 
+    def test_in_the_browsers_own_if_that_is_wanted(self, gina: Client) -> None:
+        order = make_order()
+        SagaRun.objects.filter(business_key=order.order_id).update(created_at=LATE, updated_at=LATE)
+        run = f"/runs/{order.run_id}/"
+        assert "<body data-tell-zone" not in gina.get(run).content.decode()
+
+        gina.post(ADDRESS, {"theme": "", "zone": "auto"})
+
+        assert "<body data-tell-zone" in gina.get(run).content.decode()
+        assert 'value="auto"' in gina.get(ADDRESS).content.decode()
+        for named, shown in (
+            ("Europe/Berlin", "2026-02-01 00:30:00 CET"),
+            ("../../etc/passwd", "23:30:00 UTC"),
+            ("", "UTC"),
+        ):
+            gina.cookies["zone"] = named
+            assert shown in gina.get(run).content.decode()
+
+    def test_a_page_does_not_look_through_all_zones_that_there_are(
+        self, gina: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It opens a file for each: that was most of the time that an unchanged part took."""
+        gina.post(ADDRESS, {"theme": "", "zone": "Europe/Berlin"})
+        monkeypatch.setattr("orders.preferences.available_timezones", pytest.fail)
+
+        assert gina.get("/orders/").status_code == 200
+
     def test_days_begin_at_their_midnight(self, gina: Client, sam: Client) -> None:
         order = make_order()
         Order.objects.filter(pk=order.pk).update(placed_at=LATE)
@@ -52,12 +79,12 @@ class TestTimes:
 
         assert gina.get("/api/v1/orders/ORD-123").json()["placed_at"].endswith("Z")
 
-    @pytest.mark.parametrize("zone", ["Mars/Olympus", "../../etc/passwd", "\x00", "x" * 500])
+    @pytest.mark.parametrize("zone", ["Mars/Olympus", "../../etc/passwd", "\x00", "x" * 500, "Europe", "zone.tab"])
     def test_a_zone_that_there_is_not(self, gina: Client, zone: str) -> None:
         response = gina.post(ADDRESS, {"theme": "dark", "zone": zone})
 
         assert response.status_code == 400
-        assert "Zones are named like Europe/Berlin." in text_of(response)
+        assert "Zones are named like Europe/Berlin, and auto is your browser's." in text_of(response)
         assert not Preference.objects.exists()
 
 

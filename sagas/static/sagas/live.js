@@ -249,6 +249,12 @@
   }
   if (document.body.dataset.keys) document.addEventListener("keydown", onKey);
 
+  // For whoever wants times in the browser's own zone: the server cannot know it otherwise.
+  if (document.querySelector("[data-tell-zone]")) {
+    const secure = location.protocol === "https:" ? "; Secure" : "";
+    document.cookie = `zone=${Intl.DateTimeFormat().resolvedOptions().timeZone}; path=/; max-age=31536000; SameSite=Lax${secure}`;
+  }
+
   // One listener for all: parts of the page are exchanged, and their buttons with them.
   function offerCopies(part) { for (const b of part.querySelectorAll("[data-copy]")) b.hidden = false; }
   document.addEventListener("click", async (event) => {
