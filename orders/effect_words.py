@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from orders.intake import CheckedOrder
 from orders.models import Order, Shipment
 from orders.money import format_money
 from orders.selectors import OrderView, view_of
@@ -20,16 +21,18 @@ def words_of(view: OrderView) -> Places:
     order, currency = view.order, view.money.currency
     held = view.money.held
     money = format_money(held or view.money.total, currency)
-    total = format_money(view.money.total, currency)
-    pieces, count = _pieces(view)
+    pieces = _pieces(view)
+    count = _in_words(pieces)
     tracking = view.shipment.tracking_number if view.shipment is not None else ""
+    total = format_money(view.money.total, currency)
+    forward = _forward(pieces=pieces, total=total, name=order.ship_name, city=order.ship_city, email=order.email)
     parcel = f"parcel {tracking}" if tracking else "the parcel"
     do, undo = Direction.ACTION.value, Direction.COMPENSATION.value
     return {
-        ("reserve_inventory", do): Words(f"{count} set aside for {order.ship_name}", f"{count} not set aside"),
-        ("process_payment", do): Words(f"{total} taken from the card", f"{total} not taken"),
-        ("create_shipment", do): Words(f"a parcel to {order.ship_city} booked", "no parcel booked"),
-        ("send_confirmation_email", do): Words(f"confirmation to {order.email}", f"{order.email} is not told"),
+        ("reserve_inventory", do): Words(forward["reserve_inventory"], f"{count} not set aside"),
+        ("process_payment", do): Words(forward["process_payment"], f"{total} not taken"),
+        ("create_shipment", do): Words(forward["create_shipment"], "no parcel booked"),
+        ("send_confirmation_email", do): Words(forward["send_confirmation_email"], f"{order.email} is not told"),
         ("send_confirmation_email", undo): Words("the customer is told by mail", "the customer is not told"),
         ("create_shipment", undo): Words(f"{parcel} is called back", f"{parcel} goes to the customer"),
         ("process_payment", undo): Words(f"{money} goes back to the card", f"we keep {money} of the customer's"),
@@ -39,13 +42,24 @@ def words_of(view: OrderView) -> Places:
     }
 
 
+def placing(order: CheckedOrder) -> dict[str, str]:
+    """What each step will do for an order that is about to be placed."""
+    return _forward(
+        pieces=sum(line.quantity for line in order.lines),
+        total=format_money(order.total_amount, order.currency),
+        name=order.ship_name,
+        city=order.ship_city,
+        email=order.email,
+    )
+
+
 def handing_over(view: OrderView) -> Plan:
     """What it means that the carrier has taken the parcel."""
-    pieces, count = _pieces(view)
+    pieces = _pieces(view)
     tracking = view.shipment.tracking_number if view.shipment is not None else ""
     told = [
         ("Parcel", f"{tracking} is on its way to {view.order.ship_name}, {view.order.ship_city}".strip()),
-        ("Stock", f"{count} {'leaves' if pieces == 1 else 'leave'} it"),
+        ("Stock", f"{_in_words(pieces)} {'leaves' if pieces == 1 else 'leave'} it"),
         ("Cancelling", "not possible any more, for the customer and for us"),
     ]
     moves = [Move(title=title, what=what, when="") for title, what in told]
@@ -77,10 +91,22 @@ def _of_money_held(view: OrderView, status: RunStatus, *, back: bool) -> str:
     return f"{held} is still to go back." if back else ""
 
 
-def _pieces(view: OrderView) -> tuple[int, str]:
-    """How many pieces there are, and that in words."""
-    pieces = sum(item.quantity for item in view.reservations) or sum(line.quantity for line in view.lines)
-    return pieces, f"{pieces} piece{'' if pieces == 1 else 's'}"
+def _forward(*, pieces: int, total: str, name: str, city: str, email: str) -> dict[str, str]:
+    """By step, what it does."""
+    return {
+        "reserve_inventory": f"{_in_words(pieces)} set aside for {name}",
+        "process_payment": f"{total} taken from the card",
+        "create_shipment": f"a parcel to {city} booked",
+        "send_confirmation_email": f"confirmation to {email}",
+    }
+
+
+def _pieces(view: OrderView) -> int:
+    return sum(item.quantity for item in view.reservations) or sum(line.quantity for line in view.lines)
+
+
+def _in_words(pieces: int) -> str:
+    return f"{pieces} piece{'' if pieces == 1 else 's'}"
 
 
 def _is_unsure(view: OrderView) -> bool:

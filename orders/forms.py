@@ -106,6 +106,16 @@ class OrderForm:
         """The lines that name a product, as place_order takes them; a quantity that is no number stays text."""
         return [{"sku": line.sku, "quantity": _number(line.quantity)} for line in self._filled()]
 
+    def sent(self) -> list[tuple[str, str]]:
+        """(name, value) of all that was sent: for a page that sends it again."""
+        lines = [
+            pair
+            for line in self._filled()
+            for pair in ((f"line-{line.number}-sku", line.sku), (f"line-{line.number}-quantity", line.quantity))
+        ]
+        rest = [("order_id", self.order_id), ("scenario", self.scenario), ("shown_total", self.shown_total)]
+        return [*rest, *self.values.items(), *lines]
+
     def spare_lines(self) -> list[FormLine]:
         """Two more, for whoever has no scripts to add one with."""
         after = max((line.number for line in self.lines), default=0) + 1

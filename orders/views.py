@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any, cast
+from typing import Any
 
 from django.conf import settings
 from django.contrib import messages
@@ -13,19 +13,16 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from django.views.decorators.http import require_GET, require_POST
 
-from orders import rates, selectors
+from orders import selectors
 from orders.api_shapes import as_text
-from orders.demo import BY_NAME, SCENARIOS, order_fields
 from orders.effect_words import consequence
-from orders.exceptions import InvalidOrder, OrderConflict, TooOften
-from orders.forms import OrderForm
-from orders.login import too_often
-from orders.models import Order, User
+from orders.exceptions import InvalidOrder
+from orders.models import Order
 from orders.roles import SUPERVISOR_ACTS, Act, actor_of, can, is_staff, only_looks, require
 from orders.selectors import OrderView
-from orders.services import add_note, hand_over_refusal, place_order
+from orders.services import add_note, hand_over_refusal
 from orders.story import KINDS, story
 from sagas.selectors import owner_of, retriable
 from sagas.states import RunStatus
@@ -70,57 +67,6 @@ def order_note(request: HttpRequest, order_id: str) -> HttpResponse:
     else:
         messages.success(request, "The note is kept.")
     return redirect("order_detail", order_id)
-
-
-@require_http_methods(["GET", "POST"])
-@login_required
-def order_new(request: HttpRequest) -> HttpResponse:
-    """orders/order_form.html: place an order, in demo mode with a scenario to watch."""
-    if request.method == "GET":
-        return _form(request, OrderForm.blank(_defaults(request)))
-    try:
-        rates.count("order", f"user:{request.user.pk}", settings.ORDER_RATE)
-    except TooOften as error:
-        return too_often(request, error)
-    form = OrderForm.typed(request.POST)
-    scenario = BY_NAME.get(form.scenario) if settings.DEMO else None
-    fields: dict[str, Any] = {**form.values, "items": form.items(), "scenario": "", "currency": settings.SHOP_CURRENCY}
-    fields["total_amount"] = form.shown_total or None
-    if scenario is not None:
-        fields |= order_fields(scenario)
-        fields["total_amount"] = None
-    fields["customer_ref"] = request.user.get_username()
-    try:
-        order, created = place_order(
-            order_id=form.order_id, user=cast(User, request.user), actor=actor_of(request.user), **fields
-        )
-    except InvalidOrder as error:
-        form.take_faults(error)
-        return _form(request, form, status=400)
-    except OrderConflict:
-        messages.error(request, f"Order {form.order_id} was placed already, with other contents. Here is a new form.")
-        return redirect("order_new")
-    if not created:
-        messages.info(request, "This order was placed already: here it is.")
-    return redirect("order_detail", order.order_id)
-
-
-def _form(request: HttpRequest, form: OrderForm, *, status: int = 200) -> HttpResponse:
-    context = {
-        "section": "new",
-        "form": form,
-        "products": selectors.products_for_sale(),
-        "scenarios": [s for s in SCENARIOS if not s.cancel_when_completed] if settings.DEMO else [],
-        "currency": settings.SHOP_CURRENCY,
-    }
-    return render(request, "orders/order_form.html", context, status=status)
-
-
-def _defaults(request: HttpRequest) -> dict[str, str]:
-    """In a demo the address is filled in, so that an order is two clicks away."""
-    user = request.user
-    known = {"email": getattr(user, "email", ""), "ship_name": user.get_full_name()}  # type: ignore[union-attr]
-    return {**settings.ORDER_DEFAULTS, **{k: v for k, v in known.items() if v}} if settings.DEMO else known
 
 
 def curl_of(address: str) -> str:

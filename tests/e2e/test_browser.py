@@ -78,6 +78,7 @@ class TestPeople:
         page.get_by_role("button", name="Add a line").click()
         page.get_by_label("Product").nth(1).select_option("ITEM-002")
         expect(page.locator("[data-total]")).to_have_text("99.99")
+        page.get_by_role("button", name="Review the order").click()
         page.get_by_role("button", name="Place the order").click()
         expect(page.get_by_role("heading", level=1)).to_contain_text("ORD-")
         mark(page)
@@ -102,6 +103,7 @@ class TestPeople:
         expect(page.get_by_label("Product")).to_have_count(2)
         expect(page.get_by_label("Product").nth(1)).to_be_hidden()
         expect(page.locator("[data-total]")).to_have_text("30.00")
+        page.get_by_role("button", name="Review the order").click()
         page.get_by_role("button", name="Place the order").click()
 
         expect(page.get_by_role("heading", level=1)).to_contain_text("ORD-")
@@ -112,6 +114,7 @@ class TestPeople:
         page.goto(f"{shop.url}/orders/new/")
         fill_order(page)
 
+        page.get_by_role("button", name="Review the order").click()
         page.get_by_role("button", name="Place the order").dblclick()
 
         expect(page.get_by_role("heading", level=1)).to_contain_text("ORD-")
@@ -122,6 +125,7 @@ class TestPeople:
         log_in(page, shop, "supervisor")
         page.goto(f"{shop.url}/orders/new/")
         page.get_by_label("Refund keeps failing").check()
+        page.get_by_role("button", name="Review the order").click()
         page.get_by_role("button", name="Place the order").click()
         heading = page.get_by_role("heading", level=1)
         mark(page)
@@ -362,6 +366,7 @@ class TestWithoutScripts:
         log_in(plain, shop, "ada")
         plain.get_by_role("link", name="Place order").first.click()
         fill_order(plain)
+        plain.get_by_role("button", name="Review the order").click()
         plain.get_by_role("button", name="Place the order").click()
         order_id = Order.objects.get().order_id
         await_end(order_id, "completed")
@@ -386,6 +391,7 @@ class TestWithoutScripts:
         expect(plain.get_by_role("button", name="Add a line")).to_have_count(0)
         expect(plain.get_by_role("button", name="Remove")).to_have_count(0)
         plain.get_by_label("Product").nth(1).select_option("ITEM-002")
+        plain.get_by_role("button", name="Review the order").click()
         plain.get_by_role("button", name="Place the order").click()
 
         assert sorted(Order.objects.get().lines.values_list("sku", "quantity")) == [("ITEM-001", 3), ("ITEM-002", 1)]
@@ -408,7 +414,7 @@ class TestKeyboard:
         page.goto(f"{shop.url}/orders/new/")
         fill_order(page)
         page.get_by_role("textbox", name="E-mail").fill("nobody")
-        page.get_by_role("button", name="Place the order").press("Enter")
+        page.get_by_role("button", name="Review the order").press("Enter")
 
         expect(page.locator(".summary")).to_be_focused()
         page.keyboard.press("Tab")
@@ -451,6 +457,8 @@ def pages(shop: Site) -> dict[str, str]:
         "order that needs attention": "/orders/ORD-2/",
         "form": "/orders/new/",
         "cancel": "/orders/ORD-1/cancel/",
+        "hand over": "/orders/ORD-1/hand-over/",
+        "cannot be handed over": "/orders/ORD-2/hand-over/",
         "not cancellable": "/orders/ORD-2/cancel/",
         "runs": "/runs/",
         "run": f"/runs/{run}/",
@@ -589,9 +597,14 @@ class TestForEverybody:
             page.get_by_role("textbox", name=field).fill("\u202e")
         page.get_by_label("Product").first.select_option("ITEM-001")
         page.get_by_label("Quantity").first.fill("0")
-        page.get_by_role("button", name="Place the order").click()
+        page.get_by_role("button", name="Review the order").click()
         expect(page.locator(".summary")).to_be_visible()
         look("form with mistakes")
+        page.goto(f"{shop.url}{pages['form']}")
+        fill_order(page)
+        page.get_by_role("button", name="Review the order").click()
+        expect(page.get_by_role("heading", level=1)).to_have_text("Review the order")
+        look("review")
         page.goto(f"{shop.url}{pages['cancel']}")
         page.get_by_label("Reason").fill("\u202e turned around")
         page.get_by_role("button", name="Cancel the order").click()

@@ -11,7 +11,7 @@ from django.test import Client, override_settings
 from django_q.models import OrmQ
 
 from orders.demo import SCENARIOS
-from orders.models import Order
+from orders.models import Order, Product
 from sagas.selectors import SagaRun
 from tests.factories import make_product, make_shop
 from tests.orders.pages import run_of, text_of, told, visitor
@@ -43,6 +43,7 @@ def typed(**changes: str) -> dict[str, str]:
         "line-1-quantity": "1",
         "shown_total": "99.99",
         "scenario": "",
+        "confirmed": "1",
         "email": "ada@example.com",
         "ship_name": "Ada Pereira",
         "ship_line1": "Torstraße 1",
@@ -56,6 +57,18 @@ def typed(**changes: str) -> dict[str, str]:
 
 def place(client: Client, **changes: str) -> Any:
     return client.post("/orders/new/", typed(**changes))
+
+
+def review(client: Client, **changes: str) -> Any:
+    fields = typed(**changes)
+    del fields["confirmed"]
+    return client.post("/orders/new/", fields)
+
+
+def hidden_in(page: Any) -> dict[str, str]:
+    """What the review sends on."""
+    found = re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)">', page.content.decode())
+    return {name: unescape(value) for name, value in found if name != "csrfmiddlewaretoken"}
 
 
 def faults_of(response: Any) -> dict[str, str]:
@@ -136,6 +149,64 @@ class TestPlacing:
         assert str(order.total_amount) == "99.990"
 
 
+class TestReviewing:
+    """Before money moves, everybody sees what will happen and what it costs."""
+
+    def test_what_will_happen_is_said_and_nothing_has_happened_yet(self, ada: Client) -> None:
+        page = review(ada)
+
+        words = text_of(page).replace("\xa0", " ")
+        assert page.status_code == 200
+        assert "Review the order Total 99.99 EUR 2 × Product ITEM-001 ITEM-001 60.00 EUR" in words
+        assert (
+            "Reserve inventory: 3 pieces set aside for Ada Pereira Process payment: 99.99 EUR taken from the card "
+            "Create shipment: a parcel to Berlin booked Confirmation e-mail: confirmation to ada@example.com"
+        ) in words
+        assert not Order.objects.exists()
+        assert not OrmQ.objects.exists()
+
+    def test_what_was_reviewed_is_what_is_placed(self, ada: Client) -> None:
+        fields = hidden_in(review(ada, shown_total=""))
+
+        response = ada.post("/orders/new/", {**fields, "confirmed": "1"})
+
+        assert response.headers["Location"] == "/orders/ORD-FORM/"
+        order = Order.objects.get()
+        assert (str(order.total_amount), order.ship_city, order.lines.count()) == ("99.990", "Berlin", 2)
+
+    def test_a_price_that_rose_since_is_told_before_it_is_taken(self, ada: Client) -> None:
+        fields = hidden_in(review(ada, shown_total=""))
+        Product.objects.filter(sku="ITEM-001").update(price="35.00")
+
+        response = ada.post("/orders/new/", {**fields, "confirmed": "1"})
+
+        assert_refused(response)
+        assert "The items add up to 109.99 EUR" in text_of(response).replace("\xa0", " ")
+
+    def test_it_can_be_changed_and_nothing_is_typed_twice(self, ada: Client) -> None:
+        fields = hidden_in(review(ada, ship_city="Köln"))
+
+        form = ada.post("/orders/new/", {**fields, "change": "1"})
+
+        body = form.content.decode()
+        assert (form.status_code, 'value="Köln"' in body, 'value="ORD-FORM"' in body) == (200, True, True)
+        assert re.findall(r'<option value="([^"]+)"[^>]* selected>', body) == ["ITEM-001", "ITEM-002"]
+        assert "The order was not placed" not in text_of(form)
+
+    def test_mistakes_are_told_first(self, ada: Client) -> None:
+        response = review(ada, email="nobody")
+
+        assert_refused(response)
+        assert faults_of(response).keys() == {"email"}
+
+    def test_a_scenario_is_reviewed_as_it_will_be(self, ada: Client) -> None:
+        page = review(ada, scenario="card_declined")
+
+        assert "Card declined. The gateway says no" in text_of(page)
+        assert ada.post("/orders/new/", {**hidden_in(page), "confirmed": "1"}).status_code == 302
+        assert Order.objects.get().card_token == "tok_declined"
+
+
 class TestMistakes:
     @pytest.mark.parametrize(
         ("quantity", "said"),
@@ -182,7 +253,7 @@ class TestMistakes:
         assert faults_of(response) == {"items": "An order has at least one item."}
 
     def test_no_fields_at_all(self, ada: Client) -> None:
-        response = ada.post("/orders/new/", {})
+        response = ada.post("/orders/new/", {"confirmed": "1"})
 
         assert_refused(response)
         assert faults_of(response).keys() == {"items", *TEXTS}

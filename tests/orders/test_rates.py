@@ -167,9 +167,9 @@ class TestOrders:
     def test_by_form(self, settings: Settings) -> None:
         settings.ORDER_RATE = Rate(1, 60)
         ada = visitor("ada")
-        assert ada.post("/orders/new/", {}).status_code == 400
+        assert ada.post("/orders/new/", {"confirmed": "1"}).status_code == 400
 
-        response = ada.post("/orders/new/", {})
+        response = ada.post("/orders/new/", {"confirmed": "1"})
 
         assert response.status_code == 429
         assert "Too often" in text_of(response)
