@@ -68,6 +68,7 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "config.middleware.RequestIdMiddleware",  # first, so that every answer and log line carries the id
+    "orders.http_counts.HttpCountsMiddleware",  # then this one, so that every answer is counted with all it took
     "django.middleware.security.SecurityMiddleware",
     "config.middleware.ContentSecurityPolicyMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -149,6 +150,7 @@ SAGA_BATCH = env_int("SAGA_BATCH", 200, least=1)  # runs one drive claims at a t
 SAGA_THREADS = env_int("SAGA_THREADS", 32, least=1)  # plain-function actions under way at a time
 SAGA_MAX_CLAIMS = env_int("SAGA_MAX_CLAIMS", 5, least=1)  # claims without progress before a person is asked
 SAGA_STOP_FLAG = env_text("SAGA_STOP_FLAG", "")  # sagaworker sets it for its cluster: a file that ends drives
+SAGA_COUNTS_KEPT = env_seconds("SAGA_COUNTS_KEPT_SECONDS", 5)  # before a process adds them to the metrics of all
 SAGA_MAY_ACT = "orders.roles.can"  # (user, act) -> bool: who may help a run on; the engine knows no roles of its own
 SAGA_MAY_NOT_WORDS = "orders.roles.refusal"  # (user, act) -> what is said to whoever may not
 SAGA_API_ONCE = "orders.api_idempotency.once"  # keeps the answers to acts that came with an Idempotency-Key

@@ -28,12 +28,14 @@ from rest_framework.response import Response
 from orders.api_auth import caller_of
 from orders.api_errors import Fault, ProblemError
 from orders.models import IdempotentRequest, User
+from sagas import counting
 
 LEASE = timedelta(seconds=60)
 """Longer than any request takes; a key whose worker died is free again after it."""
 KEPT_FOR = timedelta(days=7)
 """How long an answer can be had again."""
 FORGOTTEN_AT_A_TIME = 100
+COUNTED = "idempotency_requests_total"
 KEPT_HEADERS = ("Location", "Retry-After", "ETag")
 
 KEY = re.compile(r"[\x21-\x7e]{1,255}")
@@ -81,8 +83,13 @@ def once(request: Request, work: Callable[[], Response]) -> Response:
     Raises ProblemError for a missing or misused key. `work` runs in a transaction that also keeps its answer.
     """
     user, key = caller_of(request), key_in(request)
-    claimed = claim(user=user, key=key, fingerprint=fingerprint_of(request))
+    try:
+        claimed = claim(user=user, key=key, fingerprint=fingerprint_of(request))
+    except ProblemError as error:
+        counting.count(COUNTED, outcome="mismatch" if error.problem.code == "idempotency-mismatch" else "in_flight")
+        raise
     if isinstance(claimed, Answer):
+        counting.count(COUNTED, outcome="replayed")
         return claimed.as_response(replayed=True)
     try:
         with transaction.atomic():
@@ -98,6 +105,7 @@ def once(request: Request, work: Callable[[], Response]) -> Response:
         with suppress(DatabaseError):
             let_go(claimed)
         raise
+    counting.count(COUNTED, outcome="new")
     if claimed.pk % FORGOTTEN_AT_A_TIME == 0:
         forget_old()
     return answer.as_response(replayed=False)

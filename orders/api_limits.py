@@ -28,6 +28,7 @@ from django.utils.deprecation import MiddlewareMixin
 from orders.api_errors import problem_answer
 from orders.api_problems import PROBLEMS
 from orders.rates import Rate
+from sagas import counting
 
 log = logging.getLogger(__name__)
 REQUEST, FAILED = "request", "failed"
@@ -110,6 +111,7 @@ class ApiRateMiddleware(MiddlewareMixin):
             request.META |= {"API_CALLER": caller, "API_COUNTS": caller.counts()}
         for count in request.META.get("API_COUNTS", ()):
             if count.name == FAILED or count.is_over:
+                counting.count("rate_limited_total", scope=count.name)
                 answer = problem_answer(request, PROBLEMS["rate-limited"], count.words)
                 answer.headers["Retry-After"] = str(count.seconds)
                 return answer

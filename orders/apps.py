@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.apps import AppConfig
+from django.core.signals import request_finished
 from django.db.models.signals import post_migrate
 
 
@@ -14,7 +15,7 @@ class OrdersConfig(AppConfig):
         from orders import checks, inbound, settling  # noqa: F401  (checks register themselves)
         from orders.order_processing import CAPTURING_SAGA, ORDER_SAGA, current_saga
         from orders.webhooks import delivery, outbox
-        from sagas import chores, notices, register
+        from sagas import chores, counting, notices, register
 
         # Both, whatever is chosen: a run goes on under the one it began with.
         for saga in (ORDER_SAGA, CAPTURING_SAGA):
@@ -23,6 +24,8 @@ class OrdersConfig(AppConfig):
         chores.register(delivery.DELIVER, waits=delivery.is_waiting)
         chores.register(inbound.HEAR, waits=inbound.is_waiting)
         chores.register(settling.LOOK, waits=settling.is_waiting)
+        # When the answer is out: nobody waits for it.
+        request_finished.connect(counting.write_down_when_due, dispatch_uid="orders.counting")
         # After each migration, and not once: a database that was emptied needs its roles again.
         post_migrate.connect(make_roles, sender=self, dispatch_uid="orders.make_roles")
 

@@ -21,6 +21,7 @@ from orders.order_processing import mail_books
 from orders.providers import adapter, paths_of
 from orders.providers.base import BadSignature, Heard, SendsWebhooks, TakesBack
 from orders.providers.errors import ProviderError
+from sagas import counting
 
 log = logging.getLogger(__name__)
 HEAR = "orders.inbound.hear_due"
@@ -97,6 +98,7 @@ def hear_due() -> int:
         for event in taken:
             hear(event)
             count += 1
+    counting.write_down_when_due()
     return count
 
 

@@ -15,11 +15,21 @@ from django.views.decorators.http import require_safe
 from orders.models import Payment, ProviderHealth, StockItem, WebhookDelivery
 from orders.provider_status import provider_statuses
 from orders.roles import is_staff
+from sagas.metrics import HELP as ENGINES_HELP
 from sagas.metrics import Sample, as_text, engine_samples, gauge
 from sagas.selectors import SagaRun
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 MOST_UNSETTLED = 10_000
+HELP = {
+    "http_request_duration_seconds": "How long it took until an answer began.",
+    "http_requests_total": "Requests to pages and to the API, by the name of their address.",
+    "idempotency_requests_total": "Requests with an Idempotency-Key: new, replayed, in_flight or a mismatch.",
+    "provider_request_duration_seconds": "How long calls to providers of others took.",
+    "provider_requests_total": "Calls to providers of others; postponed are those that were not made.",
+    "rate_limited_total": "What was turned away because it came too often.",
+    "webhook_deliveries_total": "Tries to deliver a webhook: delivered, to be tried again, or given_up.",
+}
 UNSETTLED = ("needs_attention", "abandoned")
 
 
@@ -29,7 +39,9 @@ def metrics(request: HttpRequest) -> HttpResponse:
     """For a scraper with METRICS_TOKEN as its bearer token, and for staff. Others are told that there is nothing."""
     if not (_is_scraper(request) or is_staff(request.user)):
         return HttpResponse("There is nothing here for you.\n", status=404, content_type="text/plain")
-    return HttpResponse(as_text([*engine_samples(), *shop_samples()]), content_type=CONTENT_TYPE)
+    return HttpResponse(
+        as_text([*engine_samples(help_of=ENGINES_HELP | HELP), *shop_samples()]), content_type=CONTENT_TYPE
+    )
 
 
 def shop_samples() -> Iterator[Sample]:

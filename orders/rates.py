@@ -16,6 +16,7 @@ from django.utils import timezone
 
 from orders.exceptions import TooOften
 from orders.models import RateWindow
+from sagas import counting
 
 
 class Rate(Protocol):
@@ -44,7 +45,7 @@ def count(what: str, who: str, rate: Rate) -> None:
         return
     # The window may have been begun anew between our two looks.
     if not RateWindow.objects.filter(key=key, begins_at__gt=over, count__lt=rate.most).update(count=F("count") + 1):
-        raise TooOften(what, _wait(key, rate))
+        raise _too_often(what, key, rate)
 
 
 def check(what: str, who: str, rate: Rate) -> None:
@@ -52,7 +53,7 @@ def check(what: str, who: str, rate: Rate) -> None:
     since = timezone.now() - timedelta(seconds=rate.seconds)
     key = _key(what, who)
     if rate.most and RateWindow.objects.filter(key=key, begins_at__gt=since, count__gte=rate.most).exists():
-        raise TooOften(what, _wait(key, rate))
+        raise _too_often(what, key, rate)
 
 
 def left(what: str, who: str, rate: Rate) -> tuple[int, int]:
@@ -73,6 +74,11 @@ def forget(what: str, who: str) -> None:
 def _key(what: str, who: str) -> str:
     """Hashed: what people type into a login form may be their password, and may be of any length."""
     return f"{what}:{hashlib.sha256(who.encode(errors='replace')).hexdigest()}"
+
+
+def _too_often(what: str, key: str, rate: Rate) -> TooOften:
+    counting.count("rate_limited_total", scope=what)
+    return TooOften(what, _wait(key, rate))
 
 
 def _wait(key: str, rate: Rate) -> int:

@@ -17,6 +17,7 @@ from orders.models import PaymentOperation
 from orders.order_processing.payment_books import SIGNAL
 from orders.providers import get_payments
 from orders.providers.errors import Declined, ProviderError
+from sagas import counting
 from sagas import services as engine
 from sagas.selectors import waiting_signal
 
@@ -43,6 +44,7 @@ def look_at_due() -> int:
             if time.monotonic() < until:
                 settle(operation)
                 count += 1
+    counting.write_down_when_due()
     return count
 
 

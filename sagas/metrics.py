@@ -9,7 +9,7 @@ from datetime import datetime
 from django.db.models import Count, Min
 from django.utils import timezone
 
-from sagas import journal, queue
+from sagas import counting, journal, queue
 from sagas.models import SagaRun
 from sagas.states import LIVE
 from sagas.tallies import SWEPT, count_up, labelled, tallies
@@ -45,14 +45,18 @@ class Sample:
     help: str = ""
 
 
-def engine_samples(now: datetime | None = None) -> Iterator[Sample]:
-    """Everything that the engine has to tell. A fixed number of queries, none over what has ended."""
+def engine_samples(now: datetime | None = None, *, help_of: Mapping[str, str] = HELP) -> Iterator[Sample]:
+    """Everything that the engine has to tell, and what the site counted itself, of which `help_of` tells the meaning.
+
+    A fixed number of queries, none over what has ended.
+    """
     at = now or timezone.now()
+    counting.write_down()
     count_up()
     for name, labels, value in tallies():
         family = _family(name)
         kind = "gauge" if name == SWEPT else "counter" if family == name else "histogram"
-        yield Sample(name=name, labels=labels, value=value, kind=kind, help=HELP.get(family, ""))
+        yield Sample(name=name, labels=labels, value=value, kind=kind, help=help_of.get(family, ""))
     live = SagaRun.objects.filter(status__in=sorted(status.value for status in LIVE)).order_by()
     found = list(live.values_list("saga", "status").annotate(count=Count("id"), oldest=Min("created_at")))
     for saga, status, count, _ in found:

@@ -19,7 +19,7 @@ from django_q.conf import Conf
 from django_q.models import OrmQ, Schedule
 from django_q.tasks import async_task
 
-from sagas import chores, journal, tallies
+from sagas import chores, counting, journal, tallies
 from sagas.driver import Driver, Limits
 from sagas.models import BulkOperation, StepRecord
 from sagas.states import BulkState
@@ -80,6 +80,7 @@ def drive() -> int:
         # The queue starts another process in place of this one, which gives back what they hold.
         log.error("%d plain functions have never returned; this worker ends and makes room.", threads().stuck)
         sys.exit(1)
+    counting.write_down_when_due()
     # Not while stopping: this very cluster would hear it, and again, and never come to an end.
     if not is_told_to_stop() and journal.due(timezone.now()).exists():
         _ring_safely()

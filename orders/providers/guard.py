@@ -8,6 +8,7 @@ find out whether it is back.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -22,6 +23,7 @@ from orders.exceptions import TooOften
 from orders.models import ProviderHealth, ProviderSlot
 from orders.providers.errors import NOT_SEEN, Declined, OutcomeUnknown, Postponed, ProviderError, Unavailable
 from orders.providers.ledger import own_commit
+from sagas import counting, tallies
 from sagas.barrier import insert_missing
 
 log = logging.getLogger(__name__)
@@ -29,6 +31,13 @@ UNGUARDED = frozenset({"read_webhook", "hear", "come_back", "check", "close"})
 """What asks nothing of the provider, or is asked by a person who wants to know."""
 NOT_ITS_FAULT = frozenset({"busy", "still_processing", "locked", NOT_SEEN})
 """Codes of a provider that answers, and is at this very thing just now or does not show it."""
+OUTCOMES: dict[type[ProviderError], str] = {
+    Postponed: "postponed",
+    Declined: "refused",
+    Unavailable: "unavailable",
+    OutcomeUnknown: "unknown",
+}
+"""In the words of attempts; the first that fits."""
 FAILURES_TO_OPEN = 5
 FIRST_WAIT = timedelta(seconds=15)
 LONGEST_WAIT = timedelta(minutes=5)
@@ -62,10 +71,29 @@ class Guarded:
             return inner
 
         def call(*args: Any, **kwargs: Any) -> Any:
-            with _admitted(self._name, operation):
+            with _told(self._name, operation), _admitted(self._name, operation):
                 return inner(*args, **kwargs)
 
         return call
+
+
+@contextmanager
+def _told(name: str, operation: str) -> Iterator[None]:
+    """How calls go, for the metrics. One that was not made took no time of the provider's."""
+    began, outcome = time.perf_counter(), "failed"
+    try:
+        yield
+        outcome = "succeeded"
+    except ProviderError as error:
+        outcome = next((word for kind, word in OUTCOMES.items() if isinstance(error, kind)), outcome)
+        raise
+    finally:
+        counting.count("provider_requests_total", provider=name, operation=operation, outcome=outcome)
+        if outcome != OUTCOMES[Postponed]:
+            took = time.perf_counter() - began
+            counting.observe(
+                "provider_request_duration_seconds", took, tallies.ATTEMPT_BOUNDS, provider=name, operation=operation
+            )
 
 
 @contextmanager

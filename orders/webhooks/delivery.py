@@ -17,6 +17,7 @@ from orders.models import Order, WebhookDelivery, WebhookEndpoint, WebhookEvent
 from orders.roles import is_staff
 from orders.webhooks.sending import Answer, send
 from orders.webhooks.signing import headers_for
+from sagas import counting
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +32,7 @@ WORK_SECONDS = 15.0
 GONE = 410
 
 Status = WebhookDelivery.Status
+OUTCOMES = {Status.DELIVERED: "delivered", Status.PENDING: "again", Status.FAILED: "given_up"}
 
 
 def is_waiting() -> bool:
@@ -58,7 +60,9 @@ def deliver_due() -> int:
             answers = list(senders.map(_post, taken))
         for delivery, answer in zip(taken, answers, strict=True):
             _record(delivery, answer)
+            counting.count("webhook_deliveries_total", outcome=OUTCOMES[Status(delivery.status)])
         sent += len(taken)
+    counting.write_down_when_due()
     return sent
 
 

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import OperationalError, connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from config.env import Rate
 from orders.models import ProviderHealth
+from orders.providers.errors import Declined, OutcomeUnknown, Unavailable
+from orders.providers.guard import Guarded
 from orders.services import cancel_order
-from sagas import queue, tallies
+from sagas import counting, queue, tallies
 from sagas.models import SagaRun, StepRecord, Tally
 from sagas.testing import run_to_end
-from tests.factories import make_order, make_shop
+from tests.factories import make_order, make_shop, make_user
+from tests.orders.api_client import ORDERS, make_caller, order_body
 from tests.orders.pages import ended, visitor
+from tests.races import together
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -29,6 +36,7 @@ TOKEN = "what the scraper shows"
 def a_scraper(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     settings.METRICS_TOKEN = TOKEN
     monkeypatch.setattr(tallies, "SETTLED", timedelta(0))
+    counting.forget()  # what other tests of this process left
 
 
 def scraped() -> dict[str, float]:
@@ -73,9 +81,9 @@ def test_orders_that_end_are_counted_once_however_often_it_is_scraped() -> None:
     assert first[f'step_duration_seconds_bucket{{{place},le="60"}}'] == 1
     assert first[f'step_duration_seconds_bucket{{{place},le="+Inf"}}'] == 1
     assert first[f'run_duration_seconds_count{{{RUN},outcome="completed"}}'] == 1
-    moving = {"webhook_oldest_age_seconds", "due_oldest_age_seconds"}
-    assert {name: value for name, value in again.items() if name not in moving} == {
-        name: value for name, value in first.items() if name not in moving
+    moving = ("webhook_oldest_age_seconds", "due_oldest_age_seconds", "http_")  # being asked is a request, too
+    assert {name: value for name, value in again.items() if not name.startswith(moving)} == {
+        name: value for name, value in first.items() if not name.startswith(moving)
     }
 
 
@@ -206,3 +214,111 @@ def test_names_and_codes_that_are_too_long_together_are_cut() -> None:
     assert Tally._meta.get_field("labels").max_length == tallies.LONGEST_LABELS
     assert len(text) <= tallies.LONGEST_LABELS
     assert text.startswith('saga="' + "\\" * 76 + '",step="' + '\\"' * 38 + '",direction="undo",')
+
+
+class TestCounted:
+    """What is in no row of its own: kept in each process for a while, and added up."""
+
+    def test_requests_by_page_method_and_kind_of_answer(self) -> None:
+        make_shop()
+        ada = visitor("ada")
+        for path in ("/orders/new/", "/orders/new/", "/orders/ORD-7/", "/orders/ORD-8/", "/nowhere/7", "/nowhere/8"):
+            ada.get(path)
+        Client().generic("BREW", "/livez")
+
+        first = scraped()
+        again = scraped()
+
+        page = 'route="order_new",method="GET",status="2xx"'
+        assert first[f"http_requests_total{{{page}}}"] == 2
+        assert first[f"http_request_duration_seconds_count{{{page}}}"] == 2
+        assert first[f'http_request_duration_seconds_bucket{{{page},le="+Inf"}}'] == 2
+        assert first['http_requests_total{route="order_detail",method="GET",status="4xx"}'] == 2
+        assert first['http_requests_total{route="none",method="GET",status="4xx"}'] == 2
+        assert [name for name in first if "BREW" in name] == []
+        # Being asked is a request like any other, told the next time; all else stands.
+        assert {name for name in again if again[name] != first.get(name) and name.startswith("http_requests")} == {
+            'http_requests_total{route="metrics",method="GET",status="2xx"}'
+        }
+
+    def test_two_processes_add_to_one_number(self) -> None:
+        counting.count("rate_limited_total", scope="order")
+        counting.write_down()
+        counting.forget()  # another process
+        for _ in range(3):
+            counting.count("rate_limited_total", scope="order")
+        counting.observe("http_request_duration_seconds", 0.3, (0.1, 0.5, 2.5), route="a")
+
+        found = scraped()
+
+        assert found['rate_limited_total{scope="order"}'] == 4
+        told = [
+            name.rpartition("le=")[2] for name in found if name.startswith("http_request_duration_seconds_bucket{ro")
+        ]
+        assert told[:4] == ['"0.1"}', '"0.5"}', '"2.5"}', '"+Inf"}']
+
+    def test_they_add_at_the_same_moment(self) -> None:
+        sums = {("rate_limited_total", tallies.labelled(scope=str(n))): 1.0 for n in range(400)}
+
+        ends = together(*[partial(tallies.add, dict(some)) for some in (sums.items(), reversed(sums.items()))] * 2)
+
+        assert ends == [None] * 4
+        assert set(Tally.objects.values_list("value", flat=True)) == {4.0}
+        assert Tally.objects.count() == 400
+
+    def test_what_the_database_does_not_take_is_kept(self) -> None:
+        counting.count("rate_limited_total", scope="order")
+        with connection.execute_wrapper(away):
+            counting.write_down()
+        counting.count("rate_limited_total", scope="order")
+
+        assert scraped()['rate_limited_total{scope="order"}'] == 2
+
+    def test_an_answer_is_followed_by_writing_down_when_it_is_time(self, settings: Any) -> None:
+        settings.SAGA_COUNTS_KEPT = 0
+
+        Client().get("/livez")
+
+        assert Tally.objects.get(name="http_requests_total").value == 1
+
+    def test_keys_that_come_again_and_what_is_too_often(self, settings: Any) -> None:
+        make_shop()
+        ada = make_caller(make_user(username="ada"))
+        for key, body in (("1", order_body()), ("1", order_body()), ("1", order_body(email="eve@example.com"))):
+            ada.post(ORDERS, body, Idempotency_Key=key)
+        settings.API_ORDER_RATE = Rate(1, 86_400)
+        for key in "23":
+            ada.post(ORDERS, order_body(order_id=f"ORD-{key}"), Idempotency_Key=key)
+
+        found = scraped()
+
+        outcomes = ("new", "replayed", "mismatch")
+        assert [found[f'idempotency_requests_total{{outcome="{outcome}"}}'] for outcome in outcomes] == [1, 1, 1]
+        assert found['rate_limited_total{scope="order"}'] == 2
+
+    def test_calls_of_providers_of_others_by_how_they_ended(self) -> None:
+        stripe = Guarded("stripe", Gateway())
+        for error in (None, None, Declined, Unavailable, OutcomeUnknown, RuntimeError):
+            with suppress(Exception):
+                stripe.charge(error)
+
+        found = scraped()
+
+        call = 'provider="stripe",operation="charge"'
+        ends = {"succeeded": 2, "refused": 1, "unavailable": 1, "unknown": 1, "failed": 1}
+        for outcome, times in ends.items():
+            assert found[f'provider_requests_total{{{call},outcome="{outcome}"}}'] == times
+        assert found[f"provider_request_duration_seconds_count{{{call}}}"] == 6
+
+
+def away(*args: Any) -> None:
+    raise OperationalError("The database is away.")
+
+
+class Gateway:
+    def charge(self, error: type[Exception] | None) -> str:
+        if error is RuntimeError:
+            raise RuntimeError
+        if error is not None:
+            raise error("No.", provider="stripe", operation="charge")  # type: ignore[call-arg]
+        return "charged"
