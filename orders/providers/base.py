@@ -1,9 +1,9 @@
 """What the shop asks of outside systems: four small interfaces and the receipts they return.
 
-Promises that every provider keeps, and that the contract suite in tests/orders/test_providers.py tests:
+Promises that every provider keeps, and of which the contract suite in tests/orders/test_contract.py asks each of them:
 the same key twice is one effect and the same receipt; a find_… tells afterwards what a key did, or None for certainly
-nothing; undoing what never happened is no error and turns a late action of that key away; undoing twice is once;
-failures are Declined, Unavailable or OutcomeUnknown and nothing else.
+nothing; undoing what never happened is no error, undoing twice is once, and an action that comes after its undo is
+turned away, whether it was done before or never; failures are Declined, Unavailable or OutcomeUnknown and nothing else.
 """
 
 from __future__ import annotations

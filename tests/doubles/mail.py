@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import datetime
 import json
+from functools import cache
 from typing import Any
 
 import httpx
@@ -63,17 +64,29 @@ class SendGridDouble(Double):
         return Reply(status=202, headers={"X-Message-Id": f"SG{len(self.sent):010}"})
 
 
+@cache
+def _moto() -> str:
+    """Where moto answers: one for all tests of a process, since it takes its time to begin and to end, and forgets all
+    when it is told."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    return f"http://{host}:{port}"
+
+
+@cache
+def _key() -> rsa.RSAPrivateKey:
+    return rsa.generate_private_key(65537, 2048)
+
+
 class SesDouble(Double):
     """Amazon SES: moto's server behind our own, which brings the failures."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.key = rsa.generate_private_key(65537, 2048)
+        self.key = _key()
         self.fetched: list[str] = []
-        self._server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-        self._server.start()
-        host, port = self._server.get_host_and_port()
-        self._client = httpx.Client(base_url=f"http://{host}:{port}")
+        self._client = httpx.Client(base_url=_moto())
         self._client.post("/moto-api/reset")
         self._verify(settings.DEFAULT_FROM_EMAIL)
 
@@ -141,7 +154,6 @@ class SesDouble(Double):
     def server_close(self) -> None:
         super().server_close()
         self._client.close()
-        self._server.stop()
 
     def _verify(self, sender: str) -> None:
         signed = {"Authorization": "AWS4-HMAC-SHA256 Credential=a/20300101/eu-central-1/ses/aws4_request"}

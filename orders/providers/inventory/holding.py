@@ -35,7 +35,8 @@ class InventoryByReference(ABC):
 
     @abstractmethod
     def hold(self, wanted: Mapping[str, int], text: str, held: Held) -> Held:
-        """Hold what is wanted beside what is held already. Raises ProviderError; Declined holds nothing more."""
+        """Hold what is wanted beside what is held already. Raises ProviderError: Declined if it holds nothing more, and
+        Unavailable only if nothing at all is held; a part of it is an OutcomeUnknown."""
 
     @abstractmethod
     def look_for(self, text: str) -> Held:
@@ -73,8 +74,7 @@ class InventoryByReference(ABC):
             effects.give_up(effect)
             raise
         except Unavailable:
-            if not self._holds_something(text):
-                effects.give_up(effect)
+            effects.give_up(effect)
             raise
         return _reserved(_note(effect, text, held))
 
@@ -116,12 +116,6 @@ class InventoryByReference(ABC):
     def _clean_up(self, text: str) -> None:
         """A no for one product leaves nothing of the others."""
         self.let_go(text, self.look_for(text))
-
-    def _holds_something(self, text: str) -> bool:
-        try:
-            return bool(self.look_for(text))
-        except (Unavailable, OutcomeUnknown):
-            return True
 
     def _unknown(self, operation: str, effect: OutsideEffect) -> OutcomeUnknown:
         return OutcomeUnknown(

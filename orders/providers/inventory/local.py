@@ -32,7 +32,13 @@ class LocalInventory:
             is_new = first_time(key, lambda: held.extend(_hold_all(wanted, key)))
         except StepRefused as error:
             raise Declined(str(error), provider=PROVIDER, operation="reserve", code=error.code) from error
-        return _reserved(held if is_new else _rows(key, *Reservation.Status))
+        if not is_new:
+            held = _rows(key, Reservation.Status.HELD, Reservation.Status.SHIPPED)
+        if not held:
+            raise Declined(
+                "This was held, and given back since.", provider=PROVIDER, operation="reserve", code="already_undone"
+            )
+        return _reserved(held)
 
     def find_reservation(self, *, key: str) -> Reserved | None:
         """What is held under this key, or was shipped from it; None if nothing is."""

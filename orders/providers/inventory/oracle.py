@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 from django.utils import timezone
 
-from orders.providers.errors import ProviderError
+from orders.providers.errors import ProviderError, Unavailable
 from orders.providers.http import Answer, Http, number_of
 from orders.providers.inventory.holding import Held, InventoryByReference
 from orders.providers.keys import as_hex
@@ -65,26 +65,34 @@ class OracleInventory(InventoryByReference):
         for sku, quantity in sorted(wanted.items()):
             if sku in made:
                 continue
-            answer = self._http.ask(
-                "reserve",
-                "POST",
-                RESERVATIONS,
-                json={
-                    "OrganizationCode": self._options.organization,
-                    "ItemNumber": sku,
-                    "DemandSourceType": DEMAND,
-                    "DemandSourceName": text,
-                    "SupplySourceType": "On hand",
-                    "SubinventoryCode": self._options.subinventory,
-                    "ReservationQuantity": quantity,
-                    "ReservationUnitOfMeasure": self._options.unit,
-                    "RequirementDate": timezone.now().isoformat(timespec="seconds"),
-                },
-            )
-            if not answer.is_good:
-                raise self._no("reserve", answer, "insufficient_inventory")
-            made[sku] = (number_of(answer.said, "ReservationId"), quantity)
+            try:
+                made[sku] = (self._hold_one(sku, quantity, text), quantity)
+            except Unavailable as error:
+                if not made:
+                    raise
+                raise self._http.unknown("reserve", f"Held {len(made)} of {len(wanted)}: {error.message}") from error
         return made
+
+    def _hold_one(self, sku: str, quantity: int, text: str) -> str:
+        answer = self._http.ask(
+            "reserve",
+            "POST",
+            RESERVATIONS,
+            json={
+                "OrganizationCode": self._options.organization,
+                "ItemNumber": sku,
+                "DemandSourceType": DEMAND,
+                "DemandSourceName": text,
+                "SupplySourceType": "On hand",
+                "SubinventoryCode": self._options.subinventory,
+                "ReservationQuantity": quantity,
+                "ReservationUnitOfMeasure": self._options.unit,
+                "RequirementDate": timezone.now().isoformat(timespec="seconds"),
+            },
+        )
+        if not answer.is_good:
+            raise self._no("reserve", answer, "insufficient_inventory")
+        return number_of(answer.said, "ReservationId")
 
     def look_for(self, text: str) -> Held:
         """Reservations whose demand source bears our name."""

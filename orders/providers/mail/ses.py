@@ -23,7 +23,7 @@ from django.conf import settings
 from orders.providers import effects
 from orders.providers.base import Heard, Message
 from orders.providers.errors import Declined, OutcomeUnknown, ProviderError, Unavailable
-from orders.providers.http import shortened
+from orders.providers.http import NOT_JUDGED, shortened
 from orders.providers.keys import as_hex
 from orders.providers.mail import sns
 from orders.providers.mail.handing import MailerByService
@@ -192,7 +192,7 @@ def _outcome(operation: str, error: ClientError | BotoCoreError) -> ProviderErro
         return Unavailable("SES wants fewer mails just now.", code=AWAY.get(code, "too_many"), **about)
     if code in BAD_CREDENTIALS or status in {401, 403}:
         return Unavailable("SES does not accept our credentials.", code="credentials", **about)
-    if status >= 500:
+    if not 400 <= status < 500 or status in NOT_JUDGED:
         return OutcomeUnknown(f"SES failed while it was at it ({status}).", **about)
     return Declined(
         shortened(said.get("Message") or "SES refused this mail."), code=REFUSED.get(code, "rejected"), **about

@@ -36,19 +36,20 @@ class SandboxGateway:
     def charge(
         self, *, amount: Decimal, currency: str, method: str, key: str, order_id: str, customer: str = ""
     ) -> Charge:
-        """Take `amount`, once per key. Raises Declined (card_declined, key_reused, cancelled_before_charge)."""
+        """Take `amount`, once per key. Raises Declined (card_declined, key_reused, already_undone)."""
         if method in DECLINED:
             code, message = DECLINED[method]
             raise Declined(message, provider=PROVIDER, operation="charge", code=code)
         if method == "tok_gateway_down_once" and first_times(f"{PROVIDER}:{key}:down", 1):
             raise _away("charge")
         charge, is_new = _book(amount, currency, method, key, order_id)
-        if charge.barred:
+        if charge.barred or charge.refunded:
+            # Also one that was made: who comes with its key again would take its receipt for money that is here.
             raise Declined(
-                "This charge was called off before it came.",
+                "This charge was called off before it came." if charge.barred else "This charge was given back.",
                 provider=PROVIDER,
                 operation="charge",
-                code="cancelled_before_charge",
+                code="already_undone",
             )
         if (charge.amount, charge.currency) != (amount, currency):
             raise Declined(
