@@ -6,20 +6,25 @@ import re
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from django.core.management import load_command_class
 from django.db import OperationalError, connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from config.env import Rate
+from orders.metrics import HELP
 from orders.models import ProviderHealth
 from orders.providers.errors import Declined, OutcomeUnknown, Unavailable
 from orders.providers.guard import Guarded
 from orders.services import cancel_order
 from sagas import counting, queue, tallies
+from sagas.metrics import HELP as ENGINES_HELP
 from sagas.models import SagaRun, StepRecord, Tally
 from sagas.testing import run_to_end
 from tests.factories import make_order, make_shop, make_user
@@ -29,6 +34,8 @@ from tests.races import together
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+METRICS, OPERATIONS, MONITORING = DOCS / "metrics.md", DOCS / "operations.md", DOCS / "monitoring"
 TOKEN = "what the scraper shows"
 
 
@@ -309,6 +316,47 @@ class TestCounted:
         for outcome, times in ends.items():
             assert found[f'provider_requests_total{{{call},outcome="{outcome}"}}'] == times
         assert found[f"provider_request_duration_seconds_count{{{call}}}"] == 6
+
+
+class TestMonitoring:
+    """The alerts and the dashboard that we give along."""
+
+    @pytest.fixture
+    def told(self) -> set[str]:
+        """The name of all there is: what was counted once has its meaning in a list, gauges are told at any time."""
+        make_shop()
+        ended("needs_attention")
+        gauges = {re.split(r"[{_]bucket|[{]", name)[0] for name in scraped()}
+        return {name for name in gauges if not name.endswith(("_sum", "_count"))} | set(ENGINES_HELP) | set(HELP)
+
+    def test_they_ask_for_nothing_that_is_not_told(self, told: set[str]) -> None:
+        for file in ("alerts.yml", "dashboard.json"):
+            asked = set(re.findall(r"order_saga_(\w+)", (MONITORING / file).read_text()))
+            assert {name.removesuffix("_bucket") for name in asked} - told == set(), file
+        rows = re.findall(r"^\| (`[a-z_`, ]+`)", METRICS.read_text(), re.MULTILINE)
+        assert set(re.findall(r"\w+", " ".join(rows))) == told
+
+    def test_each_alert_has_words_and_a_runbook_and_no_runbook_is_left_over(self) -> None:
+        groups = yaml.safe_load((MONITORING / "alerts.yml").read_text())["groups"]
+        rules = [rule for group in groups for rule in group["rules"]]
+        runbooks = dict(re.findall(r"^### (\w+)\n\n(.+?)\n\n", OPERATIONS.read_text(), re.MULTILINE | re.DOTALL))
+
+        assert [rule["alert"] for rule in rules] == sorted(runbooks, key=list(runbooks).index)
+        for rule in rules:
+            assert rule["annotations"]["summary"]
+            is_page = rule["labels"] == {"severity": "page"}
+            assert is_page or rule["labels"] == {"severity": "ticket"}
+            assert runbooks[rule["alert"]].startswith("*page.* ") == is_page, rule["alert"]
+
+    def test_the_commands_that_runbooks_name_are_there(self) -> None:
+        for command in re.findall(r"`((?:saga|webhooks|providers|apikey|audit)\b[^`]*)`", runbook_part()):
+            words = re.sub(r"\bNAME\b|\bENDPOINT\b", "1", command.replace("\n", " ")).replace("…", "x").split()
+            manager = load_command_class("sagas" if words[0] in ("saga",) else "orders", words[0])
+            manager.create_parser("manage.py", words[0]).parse_args(words[1:])
+
+
+def runbook_part() -> str:
+    return OPERATIONS.read_text().partition("## Alerts")[2].partition("\n## ")[0]
 
 
 def away(*args: Any) -> None:
