@@ -15,6 +15,7 @@ from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet, Subquery, 
 from django.db.models.functions import Upper
 
 from orders.models import (
+    MailDelivery,
     Order,
     OrderLine,
     OrderNote,
@@ -67,6 +68,8 @@ class OrderView:
     money: MoneyView
     shipment: Shipment | None
     messages: list[SentMessage]
+    heard: dict[int, MailDelivery]
+    """By message, the last word on whether it came, whichever was told first."""
     notes: list[OrderNote]
     """Oldest first."""
     tags: list[str]
@@ -223,20 +226,22 @@ def view_of(order: Order, *, is_new: bool = False) -> OrderView:
             money=_no_money(order),
             shipment=None,
             messages=[],
+            heard={},
             notes=[],
             tags=[],
             reservations=[],
             run=run,
         )
     reservation_key = step_key(str(order.run_id), "reserve_inventory", Direction.ACTION)
-    notes, tags = _remarks(order)
+    notes, tags, heard = _remarks(order)
     shipment = _shipment(order)
     return OrderView(
         order=order,
         lines=lines,
         money=_money(order),
         shipment=shipment,
-        messages=list(SentMessage.objects.filter(order=order).order_by("id").prefetch_related("deliveries")),
+        messages=list(SentMessage.objects.filter(order=order).order_by("id")),
+        heard=heard,
         notes=notes,
         tags=tags,
         reservations=list(
@@ -347,17 +352,27 @@ def _shipment(order: Order) -> Shipment | None:
         return None
 
 
-def _remarks(order: Order) -> tuple[list[OrderNote], list[str]]:
-    """(notes, oldest first; tags, in the order of words), in one query."""
+def _remarks(order: Order) -> tuple[list[OrderNote], list[str], dict[int, MailDelivery]]:
+    """(notes, oldest first; tags, in the order of words; what was heard last of each mail), in one query."""
     notes = OrderNote.objects.filter(order=order).order_by()
     tags = OrderTag.objects.filter(order=order).order_by()
+    heard = MailDelivery.objects.filter(message__order=order).order_by()
     columns = ("kind", "id", "author", "words", "created_at")
     rows = (
         notes.annotate(kind=Value("note"), words=F("text"))
         .values_list(*columns)
-        .union(tags.annotate(kind=Value("tag"), words=F("tag")).values_list(*columns), all=True)
+        .union(
+            tags.annotate(kind=Value("tag"), words=F("tag")).values_list(*columns),
+            heard.values_list(Value("mail"), "message_id", "kind", "note", "heard_at"),
+            all=True,
+        )
     )
     found = sorted(rows)
+    told = [
+        MailDelivery(message_id=pk, kind=author, note=words, heard_at=at)
+        for kind, pk, author, words, at in found
+        if kind == "mail"
+    ]
     return (
         [
             OrderNote(pk=pk, order=order, author=author, text=words, created_at=at)
@@ -365,6 +380,7 @@ def _remarks(order: Order) -> tuple[list[OrderNote], list[str]]:
             if kind == "note"
         ],
         sorted(words for kind, _, _, words, _ in found if kind == "tag"),
+        {one.message_id: one for one in sorted(told, key=lambda one: one.rank)},
     )
 
 

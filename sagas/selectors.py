@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from sagas import journal, registry
 from sagas.acts import Acts, possible_acts
-from sagas.decide import Failure, Progress, Stand, left_something, progress, turn_back_cause
+from sagas.decide import History, Progress, Stand, left_something, progress
 from sagas.definition import Saga, Step
 from sagas.exceptions import UnknownSaga
 from sagas.journal import Held
@@ -292,7 +292,11 @@ def _view(held: Held, now: datetime, with_acts: bool) -> RunView:
     acts = possible_acts(held, now) if with_acts else Acts()
     # Of a run whose history was taken away, no step can be told apart from one that was never reached.
     told = held.saga.steps if held.saga and run.pruned_at is None else ()
-    steps = [_step_view(held, step, acts, now) for step in told]
+    # Whoever holds the run has its open attempts under way; only when the lease has ended are they unknown.
+    leased = run.lease_until is not None and run.lease_until >= now
+    held.in_flight = {(r.step, Direction(r.direction)) for r in held.records if leased and not r.outcome}
+    history = held.history()
+    steps = [_step_view(held, history, step, acts, now) for step in told]
     view = RunView(
         run=run,
         definition=held.saga,
@@ -313,19 +317,13 @@ def _status_word(status: RunStatus, steps: list[StepView]) -> str:
     return STATUS_WORDS[status]
 
 
-def _step_view(held: Held, step: Step, acts: Acts, now: datetime) -> StepView:
-    # Whoever holds the run has its open attempts under way; only when the lease has ended are they unknown.
-    leased = held.run.lease_until is not None and held.run.lease_until >= now
-    open_tries = {(r.step, Direction(r.direction)) for r in held.records if not r.outcome}
-    held.in_flight = open_tries if leased else set()
-    history = held.history()
+def _step_view(held: Held, history: History, step: Step, acts: Acts, now: datetime) -> StepView:
     forward = progress(_saga(held), history, step, Direction.ACTION, now)
     undo = progress(_saga(held), history, step, Direction.COMPENSATION, now)
     tries = [r for r in held.records if r.step == step.name and r.direction == Direction.ACTION.value]
     undos = [r for r in held.records if r.step == step.name and r.direction == Direction.COMPENSATION.value]
     back = held.run.turned_back_at is not None
-    failed = turn_back_cause(_saga(held), history, now) if not back else None
-    undo_state, undo_note = _undo_state(held, step, undo, undos, back=back)
+    undo_state, undo_note = _undo_state(history, step, undo, undos, back=back)
     return StepView(
         name=step.name,
         title=step.display,
@@ -335,7 +333,7 @@ def _step_view(held: Held, step: Step, acts: Acts, now: datetime) -> StepView:
         attempts_allowed=step.retry.attempts,
         result=next((r.result for r in reversed(tries) if r.outcome in DONE), None),
         retry_at=None if back else forward.until,
-        note=_note(forward, tries, failed, back=back),
+        note=_note(forward, tries),
         can=acts.of(step.name, Direction.ACTION),
         undo_title=step.compensation_display,
         undo_state=undo_state if step.compensation is not None else None,
@@ -371,9 +369,8 @@ def _state(stand: Progress, tries: list[StepRecord], *, back: bool) -> StepState
 
 
 def _undo_state(
-    held: Held, step: Step, stand: Progress, undos: list[StepRecord], *, back: bool
+    history: History, step: Step, stand: Progress, undos: list[StepRecord], *, back: bool
 ) -> tuple[UndoState, str]:
-    history = held.history()
     if stand.stand is Stand.DONE:
         skipped = undos[-1].outcome == Outcome.SKIPPED.value
         return (UndoState.SKIPPED, "left as it is, by a person") if skipped else (UndoState.UNDONE, "")
@@ -391,7 +388,7 @@ def _undo_state(
     return UndoState.WAITING, "waits its turn"
 
 
-def _note(stand: Progress, tries: list[StepRecord], failed: Failure | None, *, back: bool) -> str:
+def _note(stand: Progress, tries: list[StepRecord]) -> str:
     if not tries or stand.stand is Stand.DONE:
         return ""
     last = tries[-1]

@@ -47,11 +47,6 @@ class SentMessage(models.Model):
     def __str__(self) -> str:
         return f"{self.kind} to {self.recipient}"
 
-    @property
-    def delivery(self) -> MailDelivery | None:
-        """The last word on whether it came, whichever was told first; None: nobody has told."""
-        return max(self.deliveries.all(), key=lambda one: one.rank, default=None)
-
 
 class MailDelivery(models.Model):
     """What the mail service heard of one mail after it had gone out. Only added to, as the mails are."""
