@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 from mocksap import Config, make_server
-from mocksap.schema import DEC, DT, ENTITY_TYPES, SERVICES, EntityType, Nav, S, Service
+from mocksap.schema import BOOL, DEC, DT, ENTITY_TYPES, SERVICES, EntityType, Nav, S, Service
 from mocksap.store import AUTO_KEY
 
 from tests.doubles.server import Call, Double, Reply
@@ -44,7 +44,12 @@ def tell() -> None:
             S("Plant", max_length=4),
             S("StorageLocation", max_length=4),
             S("EntryUnit", max_length=3),
+            S("DebitCreditCode", max_length=1),
             DEC("ResvnItmRequiredQtyInEntryUnit"),
+            DEC("ResvnItmRequiredQtyInBaseUnit"),
+            DEC("ResvnItmWithdrawnQtyInBaseUnit"),
+            BOOL("ReservationItemIsFinallyIssued"),
+            BOOL("ReservationItmIsMarkedForDeltn"),
             S("ReservationItemText", max_length=50),
         ],
     )
@@ -110,10 +115,30 @@ class SapDouble(Double):
             total[product] += round(float(quantity))
         return total
 
+    def note(self, sku: str, **fields: object) -> None:
+        """What somebody has done in SAP to the reservations of a product."""
+        changes = ", ".join(f"{name} = ?" for name in fields) or "Product = Product"
+        with self._server.mock.lock:
+            self._server.mock.conn.execute(
+                f"UPDATE A_ReservationDocumentItem SET {changes} WHERE Product = ?",  # noqa: S608  (names of our own)
+                (*fields.values(), sku),
+            )
+            self._server.mock.conn.commit()
+
+    def _reckon(self) -> None:
+        """SAP knows the base unit's quantity by itself; pieces are pieces here."""
+        with self._server.mock.lock:
+            self._server.mock.conn.execute(
+                "UPDATE A_ReservationDocumentItem SET ResvnItmRequiredQtyInBaseUnit = ResvnItmRequiredQtyInEntryUnit"
+            )
+            self._server.mock.conn.commit()
+
     def answer(self, call: Call) -> Reply:
         left_out = {"host", "content-length", "connection", "accept-encoding"}
         headers = {name: value for name, value in call.headers.items() if name.lower() not in left_out}
         answer = self._client.request(call.method, call.path, params=call.query, headers=headers, content=call.body)
+        if call.method == "POST" and answer.is_success:
+            self._reckon()
         kept = {name: answer.headers[name] for name in ("x-csrf-token",) if name in answer.headers}
         said = answer.json() if answer.content and "json" in answer.headers.get("content-type", "") else None
         return Reply(status=answer.status_code, said=said, headers=kept)

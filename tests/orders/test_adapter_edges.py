@@ -480,6 +480,48 @@ class TestHolding:
         assert store.holds() == {"ITEM-001": 0, "ITEM-002": 0}
 
 
+class TestSap:
+    @pytest.fixture
+    def store(self, outside: Outside) -> Any:
+        return outside(inventory="sap")["sap"]
+
+    @pytest.mark.parametrize(
+        ("fields", "free"),
+        [
+            ({}, 2),
+            ({"ReservationItmIsMarkedForDeltn": True}, 10),
+            ({"ReservationItemIsFinallyIssued": True}, 10),
+            ({"ResvnItmWithdrawnQtyInBaseUnit": "5"}, 7),
+            ({"ResvnItmWithdrawnQtyInBaseUnit": "9"}, 10),
+            ({"ResvnItmRequiredQtyInBaseUnit": "4"}, 6),
+            ({"DebitCreditCode": "S"}, 10),
+            ({"StorageLocation": "101B"}, 10),
+            ({"StorageLocation": ""}, 2),
+        ],
+        ids=str,
+    )
+    def test_only_what_still_holds_stock_keeps_it_from_others(
+        self, store: Any, fields: dict[str, Any], free: int
+    ) -> None:
+        get_inventory().reserve([Line(sku="ITEM-001", quantity=8)], key="theirs")
+        store.note("ITEM-001", **fields)
+
+        too_many = [Line(sku="ITEM-001", quantity=free + 1)]
+        assert failing(lambda: get_inventory().reserve(too_many, key="too many"), Declined).code == (
+            "insufficient_inventory"
+        )
+        assert get_inventory().reserve([Line(sku="ITEM-001", quantity=free)], key="ours")
+
+    def test_what_was_marked_for_deletion_there_is_not_held(self, store: Any) -> None:
+        store.fall_ill("cut", "POST")
+        failing(lambda: get_inventory().reserve(LINES, key="hold"), OutcomeUnknown)
+        store.note("ITEM-001", ReservationItmIsMarkedForDeltn=True)
+        store.note("ITEM-002", ReservationItmIsMarkedForDeltn=True)
+        time_passes(minutes=3)
+
+        assert get_inventory().find_reservation(key="hold") is None
+
+
 class TestRouting:
     @pytest.fixture
     def vans(self, outside: Outside, settings: Settings) -> Any:

@@ -26,6 +26,8 @@ PROVIDER = "sap"
 RESERVATION = "/sap/opu/odata/sap/API_RESERVATION_DOCUMENT_SRV"
 STOCK = "/sap/opu/odata/sap/API_MATERIAL_STOCK_SRV"
 UNRESTRICTED = "01"
+RECEIPT = "S"
+"""A reservation of goods that are to come; those that go out bear an H."""
 MOST_ROWS = 100_000
 SHORTAGE = frozenset({"M7/021", "M7/022", "M7/055"})
 """Messages of a deficit, where the availability check is on; not tried with a system."""
@@ -103,13 +105,14 @@ class SapInventory(InventoryByReference):
         return {sku: (number, quantity) for sku, quantity in wanted.items()}
 
     def look_for(self, text: str) -> Held:
-        """Items that bear our text."""
+        """Items that bear our text; one that is marked for deletion holds nothing any more, whoever marked it."""
         rows = self._rows(
             "find_reservation", f"{RESERVATION}/A_ReservationDocumentItem", f"ReservationItemText eq '{text}'"
         )
         return {
             str(row["Product"]): (str(row["Reservation"]), int(Decimal(row["ResvnItmRequiredQtyInEntryUnit"])))
             for row in rows
+            if not row.get("ReservationItmIsMarkedForDeltn")
         }
 
     def let_go(self, text: str, held: Held) -> None:
@@ -126,7 +129,7 @@ class SapInventory(InventoryByReference):
         return f"stock of plant {self._options.plant} can be read"
 
     def _free(self, sku: str) -> Decimal:
-        """What is on hand and unrestricted, less what is reserved."""
+        """What is on hand and unrestricted, less what is reserved and still there, in the material's base unit."""
         where = f"Material eq '{_quoted(sku)}' and Plant eq '{self._options.plant}'"
         stock = self._rows("reserve", f"{STOCK}/A_MatlStkInAcctMod", where)
         if not stock:
@@ -135,14 +138,17 @@ class SapInventory(InventoryByReference):
             (
                 Decimal(row["MatlWrhsStkQtyInMatlBaseUnit"])
                 for row in stock
-                if row["InventoryStockType"] == UNRESTRICTED
-                and row.get("StorageLocation", "") in {"", self._options.storage_location}
+                if row["InventoryStockType"] == UNRESTRICTED and self._is_here(row)
             ),
             Decimal(0),
         )
         where = f"Product eq '{_quoted(sku)}' and Plant eq '{self._options.plant}'"
         reserved = self._rows("reserve", f"{RESERVATION}/A_ReservationDocumentItem", where)
-        return on_hand - sum((Decimal(row["ResvnItmRequiredQtyInEntryUnit"]) for row in reserved), Decimal(0))
+        return on_hand - sum((_still_held(row) for row in reserved if self._is_here(row)), Decimal(0))
+
+    def _is_here(self, row: Mapping[str, Any]) -> bool:
+        """Whether it is about the storage location that is sold from, or about none in particular."""
+        return (row.get("StorageLocation") or "") in {"", self._options.storage_location}
 
     def _rows(self, operation: str, path: str, where: str, most: int = 0) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = []
@@ -185,6 +191,16 @@ class SapInventory(InventoryByReference):
         if answer.status == httpx.codes.LOCKED:
             return self._http.away(operation, words, "locked")
         return self._http.declined(operation, words, "insufficient_inventory" if code in SHORTAGE else code)
+
+
+def _still_held(row: Mapping[str, Any]) -> Decimal:
+    """What an item of a reservation keeps from others: not what was withdrawn, which is not on hand either, nor what
+    is finally issued, deleted or awaited."""
+    is_over = row.get("ReservationItemIsFinallyIssued") or row.get("ReservationItmIsMarkedForDeltn")
+    if is_over or row.get("DebitCreditCode") == RECEIPT:
+        return Decimal(0)
+    required = row.get("ResvnItmRequiredQtyInBaseUnit") or row["ResvnItmRequiredQtyInEntryUnit"]
+    return max(Decimal(required) - Decimal(row.get("ResvnItmWithdrawnQtyInBaseUnit") or 0), Decimal(0))
 
 
 def _quoted(text: str) -> str:
