@@ -22,7 +22,7 @@ from typing import Any
 from django.db import connection, connections
 from django.utils import timezone
 
-from sagas import points, registry, services
+from sagas import points, queue, registry, services
 from sagas.audit import audit_runs
 from sagas.definition import Kind, Saga, Step, StepContext
 from sagas.exceptions import StepRefused
@@ -122,7 +122,8 @@ def database_of_its_own() -> Iterator[None]:
         old = connection.settings_dict["NAME"]
         connection.creation.create_test_db(verbosity=0, autoclobber=True, serialize=False)
         try:
-            yield
+            with queue.unheard():  # or the site's own workers would be called to it, and find nothing
+                yield
         finally:
             connection.creation.destroy_test_db(str(old), verbosity=0)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import cache, partial
 from pathlib import Path
@@ -36,14 +38,29 @@ LAST_SECONDS = 5
 """What a drive leaves between its own end and the queue's timeout."""
 MANY = 20
 
+_is_unheard = False
+
 
 def rings_in_transaction() -> bool:
     """Whether the wake-up is a row in the caller's own database, and so commits or rolls back with its work."""
     return bool(Conf.ORM) and Conf.ORM == "default"
 
 
+@contextmanager
+def unheard() -> Iterator[None]:
+    """Nobody is rung for: what is done meanwhile is in a database that no cluster looks at."""
+    global _is_unheard
+    before, _is_unheard = _is_unheard, True
+    try:
+        yield
+    finally:
+        _is_unheard = before
+
+
 def wake(what: str = DRIVE) -> None:
     """Ring: with the caller's transaction on the ORM broker, after its commit on any other."""
+    if _is_unheard:
+        return
     if rings_in_transaction():
         _ring(what)
     else:

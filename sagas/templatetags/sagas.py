@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
 from django import template
 from django.conf import settings
-from django.urls import reverse
+from django.urls import NoReverseMatch, reverse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -157,7 +158,8 @@ def subject_page(run: SagaRun) -> str:
     """The page of what the run was started for, by settings.SAGA_SUBJECT_PAGES; its own where there is none."""
     pages: Mapping[str, str] = getattr(settings, "SAGA_SUBJECT_PAGES", {})
     if run.saga in pages:
-        return reverse(pages[run.saga], args=[run.business_key])
+        with suppress(NoReverseMatch):  # an imported run's key may be of another shape than keys here
+            return reverse(pages[run.saga], args=[run.business_key])
     return reverse("run_detail", args=[run.pk])
 
 

@@ -669,6 +669,16 @@ class TestRuns:
 
         assert ">ORD-123</a>" in gina.get(f"/runs/?{query}").content.decode()
 
+    def test_a_run_of_an_odd_key_has_its_page_all_the_same(self, gina: Client) -> None:
+        order = ended("needs_attention")
+        SagaRun.objects.filter(pk=order.run_id).update(business_key="web/7#1")
+
+        page = gina.get(f"/runs/{order.run_id}/")
+        inbox = gina.get("/runs/attention/")
+
+        assert (page.status_code, inbox.status_code) == (200, 200)
+        assert f'href="/runs/{order.run_id}/">web/7#1' in inbox.text
+
     def test_a_run_tells_where_its_time_went_and_who_fared_like_it(self, gina: Client) -> None:
         order = ended("compensated", order_id="ORD-1")
         ended("compensated", order_id="ORD-2")

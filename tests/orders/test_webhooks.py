@@ -525,3 +525,12 @@ class TestCommand:
         for words in (["resend", "7"], ["resend"], ["send-test", "7"]):
             with pytest.raises(CommandError):
                 call_command("webhooks", *words)
+
+    @pytest.mark.parametrize(
+        ("words", "way_out"),
+        [(["--since", "2h"], "--failed-of ENDPOINT"), (["7", "--since", "2h"], "--failed-of ENDPOINT"),
+         (["7", "--failed-of", "1"], "not both")],
+    )  # fmt: skip
+    def test_nothing_that_was_said_is_passed_over(self, words: list[str], way_out: str) -> None:
+        with pytest.raises(CommandError, match=way_out):
+            call_command("webhooks", "resend", *words)

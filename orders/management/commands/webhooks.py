@@ -60,6 +60,13 @@ class Command(BaseCommand):
             self.stderr.write("No delivery fits.")
 
     def _resend(self, options: dict[str, Any]) -> None:
+        if options["failed_of"] is None and options["since"]:
+            raise CommandError(
+                "--since goes with --failed-of ENDPOINT alone: all given up for it since then. Deliveries that are "
+                "named by number are sent again whatever their age; `webhooks list --since` shows their numbers."
+            )
+        if options["failed_of"] is not None and options["delivery"]:
+            raise CommandError("Name deliveries by number, or say --failed-of ENDPOINT: not both.")
         rows = WebhookDelivery.objects.filter(pk__in=options["delivery"])
         if options["failed_of"] is not None:
             rows = _since(
