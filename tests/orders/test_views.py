@@ -671,7 +671,7 @@ class TestRuns:
 
     def test_a_run_of_an_odd_key_has_its_page_all_the_same(self, gina: Client) -> None:
         order = ended("needs_attention")
-        SagaRun.objects.filter(pk=order.run_id).update(business_key="web/7#1")
+        SagaRun.objects.filter(business_key=order.order_id).update(business_key="web/7#1")
 
         page = gina.get(f"/runs/{order.run_id}/")
         inbox = gina.get("/runs/attention/")
