@@ -510,7 +510,8 @@ class TestSap:
         assert failing(lambda: get_inventory().reserve(too_many, key="too many"), Declined).code == (
             "insufficient_inventory"
         )
-        assert get_inventory().reserve([Line(sku="ITEM-001", quantity=free)], key="ours")
+        (item,) = get_inventory().reserve([Line(sku="ITEM-001", quantity=free)], key="ours").items
+        assert item.quantity == free
 
     def test_what_was_marked_for_deletion_there_is_not_held(self, store: Any) -> None:
         store.fall_ill("cut", "POST")
