@@ -444,6 +444,13 @@ class ProviderChoiceAdmin(ReadOnlyAdmin):
     ordering = ("-id",)
 
 
+@admin.register(models.InboundDelivery)
+class InboundDeliveryAdmin(ReadOnlyAdmin):
+    list_display = ("received_at", "provider")
+    list_filter = ("provider",)
+    ordering = ("-id",)
+
+
 @admin.register(models.InboundEvent)
 class InboundEventAdmin(ReadOnlyAdmin):
     list_display = ("received_at", "provider", "kind", "about", "status", "message")

@@ -16,7 +16,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from orders import settling
-from orders.models import InboundEvent
+from orders.models import InboundDelivery, InboundEvent
 from orders.order_processing import mail_books
 from orders.providers import adapter, paths_of
 from orders.providers.base import BadSignature, Heard, SendsWebhooks, TakesBack
@@ -57,23 +57,28 @@ def _named(name: str) -> Any:
 
 
 def store(name: str, provider: SendsWebhooks, headers: Mapping[str, str], body: bytes) -> None:
-    """Keep the events of one delivery, each once however often it comes. Raises BadSignature."""
+    """Keep one delivery and its events, each once however often it comes. Raises BadSignature."""
     events = provider.read_webhook(headers, body)
     try:
         text = body.decode()
     except UnicodeDecodeError as error:
         raise BadSignature("This is no text.") from error
+    ids = {event.event_id[:200] for event in events}
+    known = InboundEvent.objects.filter(provider=name, event_id__in=ids).values_list("event_id", flat=True)
+    if not ids - set(known):
+        return  # it came before
     now = timezone.now()
     with transaction.atomic():
+        delivery = InboundDelivery.objects.create(provider=name, body=text.replace("\0", ""), received_at=now)
         InboundEvent.objects.bulk_create(
             [
                 InboundEvent(
                     provider=name,
+                    delivery=delivery,
                     event_id=event.event_id[:200],
                     kind=event.kind[:100],
                     about=event.about[:200],
                     facts=dict(event.facts),
-                    body=text.replace("\0", ""),
                     next_at=now,
                     received_at=now,
                 )

@@ -10,7 +10,9 @@ from orders import inbound
 from orders.providers.base import BadSignature
 from orders.providers.errors import ProviderError
 
-LARGEST = 256 * 1024
+LARGEST = 2 * 1024 * 1024
+"""Bytes of a delivery, which may have many events in it: SendGrid's grow to 768 KiB, and a message of SNS' has 256 KiB
+before it is written as JSON. All else that is sent to us is held to settings.DATA_UPLOAD_MAX_MEMORY_SIZE."""
 
 
 @csrf_exempt
@@ -32,8 +34,11 @@ def received(request: HttpRequest, provider: str) -> tuple[int, str]:
     if int(request.META.get("CONTENT_LENGTH") or 0) > LARGEST:
         return 413, f"A delivery has {LARGEST} bytes at the most."
     headers = {name.lower(): value for name, value in request.headers.items()}
+    body = request.read(LARGEST + 1)
+    if len(body) > LARGEST:
+        return 413, f"A delivery has {LARGEST} bytes at the most."
     try:
-        inbound.store(provider, known, headers, request.body)
+        inbound.store(provider, known, headers, body)
     except BadSignature:
         return 400, "This is not signed as it should be."
     except ProviderError:

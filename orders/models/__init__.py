@@ -7,7 +7,7 @@ from django.contrib.auth.models import User
 from orders.models.api_key import ApiKey, Scope
 from orders.models.effect import OutsideEffect
 from orders.models.idempotency import IdempotentRequest
-from orders.models.inbound import InboundEvent
+from orders.models.inbound import InboundDelivery, InboundEvent
 from orders.models.message import MailDelivery, SentMessage
 from orders.models.note import OrderNote
 from orders.models.order import Order, OrderLine
@@ -34,6 +34,7 @@ __all__ = [
     "ApiKey",
     "FaultPlan",
     "IdempotentRequest",
+    "InboundDelivery",
     "InboundEvent",
     "MailDelivery",
     "Order",

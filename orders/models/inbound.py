@@ -5,6 +5,17 @@ from __future__ import annotations
 from django.db import models
 
 
+class InboundDelivery(models.Model):
+    """One delivery as it came. Senders put many events into one, and it is kept once for all of them."""
+
+    provider = models.CharField(max_length=100)
+    body = models.TextField()
+    received_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"{self.provider}, {self.received_at:%Y-%m-%d %H:%M:%S}"
+
+
 class InboundEvent(models.Model):
     """One event, stored before it is answered and looked at afterwards. Its signature was good."""
 
@@ -19,8 +30,9 @@ class InboundEvent(models.Model):
     kind = models.CharField(max_length=100)
     about = models.CharField(max_length=200, blank=True, default="")
     facts = models.JSONField(default=dict, blank=True)
-    body = models.TextField()
-    """The whole delivery as it came."""
+    delivery = models.ForeignKey(InboundDelivery, null=True, on_delete=models.PROTECT, related_name="events")
+    """Null where it is older than deliveries are: then the body is here."""
+    body = models.TextField(blank=True, default="")
     status = models.CharField(max_length=10, choices=Status.choices, default=Status.WAITING)
     key = models.CharField(max_length=200, blank=True, default="")
     """Ours, of what it turned out to be about."""

@@ -104,9 +104,8 @@ def story() -> Order:
     Assignment.objects.create(run=run_of(order), owner="user:sam")
     orders.OutsideEffect.objects.create(provider="ups", key="k", kind="parcel", remote_id="1Z1")
     orders.ProviderChoice.objects.create(kind="shipping", key="k", name="ups", position=1, why="rule: country DE")
-    orders.InboundEvent.objects.create(
-        provider="stripe", event_id="evt_1", kind="refund.updated", body="{}", received_at=order.placed_at
-    )
+    told = orders.InboundDelivery.objects.create(provider="stripe", body="{}", received_at=order.placed_at)
+    told.events.create(provider="stripe", event_id="evt_1", kind="refund.updated", received_at=order.placed_at)
     mail = orders.SentMessage.objects.filter(order=order)[0]
     orders.MailDelivery.objects.create(message=mail, kind="bounced", heard_at=order.placed_at)
     orders.OrderTag.objects.create(order=order, tag="gift", author="user:sam")
@@ -132,6 +131,7 @@ class TestLooking:
             "orders.StockItem",
             "orders.StockMovement",
             "orders.ApiKey",
+            "orders.InboundDelivery",
             "orders.InboundEvent",
             "orders.MailDelivery",
             "orders.OrderNote",

@@ -12,7 +12,16 @@ from django.test import Client
 from django.utils import timezone
 
 from orders import inbound, providers, settling
-from orders.models import InboundEvent, MailDelivery, Order, OutsideEffect, Payment, PaymentOperation, SentMessage
+from orders.models import (
+    InboundDelivery,
+    InboundEvent,
+    MailDelivery,
+    Order,
+    OutsideEffect,
+    Payment,
+    PaymentOperation,
+    SentMessage,
+)
 from orders.selectors import view_of
 from orders.services import cancel_order
 from sagas.models import SagaRun
@@ -271,9 +280,29 @@ def test_who_sends_no_webhooks_has_no_address(name: str, outside: Outside) -> No
     assert send(name, b"{}", {}).status_code == 404
 
 
-def test_a_huge_one_is_refused_unread(till: Till) -> None:
-    assert send(till.name, b"x" * (256 * 1024 + 1), {}).status_code == 413
+def test_a_huge_one_is_refused_unread(outside: Outside) -> None:
+    outside(payments="stripe")
+
+    assert send("stripe", b"x" * (2 * 1024 * 1024 + 1), {}).status_code == 413
     assert not InboundEvent.objects.exists()
+
+
+def test_a_large_batch_is_taken_and_kept_once(outside: Outside) -> None:
+    """As SendGrid sends it when much happens: up to 768 KiB in one go, whatever else a request may have."""
+    double = outside(mail="sendgrid")["sendgrid"]
+    events = [
+        {"sg_event_id": f"e{n}", "event": "delivered", "sg_message_id": "x", "more": "." * 700} for n in range(1000)
+    ]
+    body, headers = double.signed(*events)
+    assert 700 * 1024 < len(body) < 800 * 1024
+
+    assert [send("sendgrid", body, headers).status_code for _ in range(2)] == [200, 200]
+
+    delivery = InboundDelivery.objects.get()
+    assert (delivery.body, delivery.events.count(), InboundEvent.objects.count()) == (body.decode(), 1000, 1000)
+    body, headers = double.signed(events[0], {**events[1], "sg_event_id": "new"})
+    assert send("sendgrid", body, headers).status_code == 200
+    assert [one.events.count() for one in InboundDelivery.objects.order_by("id")] == [1000, 1]
 
 
 def test_when_the_signature_cannot_be_checked_it_is_to_be_sent_again(outside: Outside) -> None:
