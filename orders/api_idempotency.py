@@ -84,7 +84,9 @@ def once(request: Request, work: Callable[[], Response]) -> Response:
     """
     user, key = caller_of(request), key_in(request)
     try:
-        claimed = claim(user=user, key=key, fingerprint=fingerprint_of(request))
+        claimed = claim(
+            user=user, key=key, fingerprint=fingerprint_of(request), request_id=request.META.get("REQUEST_ID", "")
+        )
     except ProblemError as error:
         counting.count(COUNTED, outcome="mismatch" if error.problem.code == "idempotency-mismatch" else "in_flight")
         raise
@@ -128,7 +130,7 @@ def fingerprint_of(request: Request) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def claim(*, user: User, key: str, fingerprint: str) -> Claim | Answer:
+def claim(*, user: User, key: str, fingerprint: str, request_id: str = "") -> Claim | Answer:
     """Take the key, or find what was answered. Commits by itself, so that a second request sees it at once.
 
     Raises ProblemError if the key is under way or was used for something else.
@@ -137,7 +139,12 @@ def claim(*, user: User, key: str, fingerprint: str) -> Claim | Answer:
     try:
         with transaction.atomic():
             row = IdempotentRequest.objects.create(
-                user=user, key=key, fingerprint=fingerprint, lease_until=now + LEASE, created_at=now
+                user=user,
+                key=key,
+                request_id=request_id,
+                fingerprint=fingerprint,
+                lease_until=now + LEASE,
+                created_at=now,
             )
         return Claim(row.pk, row.fence)
     except IntegrityError:
@@ -152,7 +159,7 @@ def claim(*, user: User, key: str, fingerprint: str) -> Claim | Answer:
         raise ProblemError("idempotency-in-progress", retry_after=1)
     # Its worker died. Of all who see that, one raises the fence.
     mine = IdempotentRequest.objects.filter(pk=known.pk, fence=known.fence, answered_at__isnull=True)
-    if not mine.update(fence=known.fence + 1, lease_until=now + LEASE):
+    if not mine.update(fence=known.fence + 1, lease_until=now + LEASE, request_id=request_id):
         raise ProblemError("idempotency-in-progress", retry_after=1)
     return Claim(known.pk, known.fence + 1)
 

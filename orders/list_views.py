@@ -20,6 +20,7 @@ from orders.models import Order
 from orders.order_filter import COUNTED, SORTS, VIEWS, OrderFilter, after, count_of, list_address
 from orders.order_processing import ORDER_SAGA
 from orders.preferences import FIRST_VIEW
+from orders.refusals import refused
 from orders.roles import Act, actor_of, can, is_staff
 from orders.saved_views import views_of
 from orders.views import curl_of, storable
@@ -41,7 +42,8 @@ def order_list(request: HttpRequest) -> HttpResponse:
     asked = OrderFilter.read(request.GET, staff=staff)
     visible = selectors.orders_visible_to(request.user)
     found = selectors.find_by_any_id(visible, asked.q) if asked.q else None
-    if found is not None and len(found) == 1 and not asked.query(q=""):
+    refusals = refused(asked.q) if staff and asked.q else []
+    if found is not None and len(found) == 1 and not refusals and not asked.query(q=""):
         return redirect("order_detail", *found.values())
     orders = asked.apply(visible, now, me=me, found=found)
     edge, at, top = (storable(request.GET.get(name, "")).strip()[:100] for name in ("before", "at", "top"))
@@ -93,6 +95,7 @@ def order_list(request: HttpRequest) -> HttpResponse:
         "first_view": first_view,
         "chips": [(words, value, list_address(query)) for words, value, query in asked.chips()],
         "faults": asked.faults,
+        "refusals": refusals,
         "count": f"{COUNTED:,}+" if count > COUNTED else f"{count:,}",
         "is_one": count == 1,
         "query": asked.q,

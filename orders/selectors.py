@@ -30,6 +30,7 @@ from orders.models import (
     ShipmentLabel,
 )
 from orders.money import format_money, quantize
+from orders.refusals import named_by
 from orders.roles import is_staff
 from sagas import Direction, step_key
 from sagas.selectors import RunView, SagaRun, owner_of, run_view, step_line, views_for
@@ -127,7 +128,7 @@ def products_for_sale() -> list[Product]:
 
 
 def find_by_any_id(orders: QuerySet[Order], text: str) -> dict[int, str]:
-    """Of `orders`, those that `text` names: by number, run, customer, address or any provider's id.
+    """Of `orders`, those that `text` names: by number, run, customer, address, any provider's id, or a request's.
 
     The keys and numbers of the newest 100 by each.
     """
@@ -144,11 +145,12 @@ def _namings(text: str) -> list[Q]:
     if "@" in text:
         return [Q(email_upper=text.upper()), Q(customer_ref=text), Q(messages__email_id=text)]
     keys = Reservation.objects.filter(reservation_id=text).values_list("key", flat=True)
-    runs = [key.partition(":")[0] for key in keys]
+    numbers, acted_on = named_by(text)
+    runs = [*acted_on, *(key.partition(":")[0] for key in keys)]
     with suppress(ValueError):
         runs.append(str(UUID(text)))
     return [
-        Q(order_id=text),
+        Q(order_id__in={text, *numbers}),
         Q(customer_ref=text),
         Q(payment__operations__provider_id=text),
         Q(shipment__shipment_id=text),

@@ -90,7 +90,7 @@ ADAS = {
     "customer_ref": "PRIVATE-7",
 }
 """What only she and staff may read."""
-COUNTED = {"orders.ratewindow", "sessions.session", "orders.idempotentrequest"}
+COUNTED = {"orders.ratewindow", "sessions.session", "orders.idempotentrequest", "orders.refusedrequest"}
 """What asking alone may write."""
 
 

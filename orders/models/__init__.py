@@ -15,6 +15,7 @@ from orders.models.payment import Payment, PaymentOperation
 from orders.models.preference import Preference
 from orders.models.provider import ProviderChoice, ProviderHealth, ProviderSlot
 from orders.models.rate import RateWindow
+from orders.models.refused import RefusedRequest
 from orders.models.retired_use import RetiredUse
 from orders.models.sandbox import (
     FaultPlan,
@@ -50,6 +51,7 @@ __all__ = [
     "ProviderHealth",
     "ProviderSlot",
     "RateWindow",
+    "RefusedRequest",
     "Reservation",
     "RetiredUse",
     "SandboxCharge",

@@ -18,6 +18,8 @@ class IdempotentRequest(models.Model):
 
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="idempotent_requests")
     key = models.CharField(max_length=255)
+    request_id = models.CharField(max_length=64, blank=True, default="", db_default="")
+    """Of the request that was answered, as its `X-Request-Id` said."""
     fingerprint = models.CharField(max_length=64)
     """SHA-256 of method, path and body: the same key with another one is a mistake of the caller's."""
     fence = models.PositiveIntegerField(default=1)
@@ -40,6 +42,8 @@ class IdempotentRequest(models.Model):
             ),
         ]
         indexes = [
+            # Whoever asks about a request names it by its id.
+            models.Index(fields=["request_id"], condition=~Q(request_id=""), name="orders_idempotency_request_id"),
             # Clearing out what is older than keys are kept.
             models.Index(fields=["created_at"], name="orders_idempotency_created"),
         ]
