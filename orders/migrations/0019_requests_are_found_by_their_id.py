@@ -4,7 +4,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("orders", "0017_parcels_have_labels"),
+        ("orders", "0018_deliveries_are_kept_once"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
