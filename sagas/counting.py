@@ -12,7 +12,8 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping
 from typing import Any
 
 from django.conf import settings
@@ -20,24 +21,30 @@ from django.db import DatabaseError, InterfaceError
 
 from sagas import tallies
 
+Place = tuple[str, tuple[tuple[str, str], ...]]
+"""A name, and labels with their values."""
+Bounds = tuple[float, ...]
+
 log = logging.getLogger(__name__)
 
 _lock = threading.Lock()
-_sums = tallies.Sums()
+_counts: Counter[Place] = Counter()
+_durations: defaultdict[tuple[Place, Bounds], list[float]] = defaultdict(list)
+_unwritten = tallies.Sums()
+"""What the database did not take."""
 _written_at = time.monotonic()
 
 
 def count(name: str, **labels: str) -> None:
     """One more. The values of labels are of few kinds: each combination is a row."""
-    place = tallies.labelled(**labels)
     with _lock:
-        _sums[name, place] += 1
+        _counts[name, tuple(labels.items())] += 1
 
 
-def observe(name: str, seconds: float, bounds: Sequence[float], **labels: str) -> None:
+def observe(name: str, seconds: float, bounds: Bounds, **labels: str) -> None:
     """One more duration of a histogram."""
     with _lock:
-        tallies.observe(_sums, name, {tuple(labels.items()): [seconds]}, bounds)
+        _durations[(name, tuple(labels.items())), bounds].append(seconds)
 
 
 def write_down_when_due(**_: Any) -> None:
@@ -49,24 +56,47 @@ def write_down_when_due(**_: Any) -> None:
 def write_down() -> None:
     """Add to the tallies what was counted. A database that does not take it gets it next time."""
     global _written_at
+    # A request is counted in microseconds; what it is in rows is worked out here, once for many.
     with _lock:
-        taken = dict(_sums)
-        _sums.clear()
+        kept, counts, durations = dict(_unwritten), dict(_counts), dict(_durations)
+        _clear()
         _written_at = time.monotonic()
+    taken = _in_rows(kept, counts, durations)
+    if not taken:
+        return
     try:
         tallies.add(taken)
     except (DatabaseError, InterfaceError) as error:
         log.warning("What was counted cannot be written down now, and is kept: %s", error)
         with _lock:
             for key, value in taken.items():
-                _sums[key] += value
+                _unwritten[key] += value
+
+
+def _in_rows(
+    kept: Mapping[tuple[str, str], float],
+    counts: Mapping[Place, int],
+    durations: Mapping[tuple[Place, Bounds], list[float]],
+) -> tallies.Sums:
+    sums = tallies.Sums()
+    sums.update(kept)
+    for (name, labels), value in counts.items():
+        sums[name, tallies.labelled(**dict(labels))] += value
+    for ((name, labels), bounds), seconds in durations.items():
+        tallies.observe(sums, name, {labels: seconds}, bounds)
+    return sums
+
+
+def _clear() -> None:
+    for kept in (_unwritten, _counts, _durations):
+        kept.clear()
 
 
 def forget() -> None:
     """Begin at nothing: a forked process must not count once more what the one before it counted. Tests, too."""
     global _lock
     _lock = threading.Lock()  # another thread may have held it when we were forked
-    _sums.clear()
+    _clear()
 
 
 os.register_at_fork(after_in_child=forget)

@@ -16,13 +16,17 @@ from django.db import OperationalError, connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
+from django.utils.module_loading import import_string
 
 from config.env import Rate
+from orders.inbound import HEAR
 from orders.metrics import HELP
 from orders.models import ProviderHealth
 from orders.providers.errors import Declined, OutcomeUnknown, Unavailable
 from orders.providers.guard import Guarded
 from orders.services import cancel_order
+from orders.settling import LOOK
+from orders.webhooks.delivery import DELIVER
 from sagas import counting, queue, tallies
 from sagas.metrics import HELP as ENGINES_HELP
 from sagas.models import SagaRun, StepRecord, Tally
@@ -287,6 +291,15 @@ class TestCounted:
         Client().get("/livez")
 
         assert Tally.objects.get(name="http_requests_total").value == 1
+
+    @pytest.mark.parametrize("task", [queue.DRIVE, DELIVER, HEAR, LOOK])
+    def test_so_is_each_task_of_a_worker(self, task: str, settings: Any) -> None:
+        settings.SAGA_COUNTS_KEPT = 0
+        counting.count("rate_limited_total", scope="provider")
+
+        import_string(task)()
+
+        assert Tally.objects.get(name="rate_limited_total").value == 1
 
     def test_keys_that_come_again_and_what_is_too_often(self, settings: Any) -> None:
         make_shop()
