@@ -70,7 +70,7 @@ def _note(request: HttpRequest, response: Any) -> None:
     if not user.is_authenticated:
         return
     told = json.loads(response.content)
-    faults = [f"{one.get('pointer', '')} {one.get('detail', '')}".strip() for one in told.get("errors", ())]
+    faults = [f"{one.get('pointer', '')}: {one.get('detail', '')}" for one in told.get("errors", ())]
     place = request.resolver_match.kwargs if request.resolver_match else {}
     with transaction.atomic():
         row = RefusedRequest.objects.create(
@@ -81,7 +81,7 @@ def _note(request: HttpRequest, response: Any) -> None:
             order_id=str(place.get("order_id", ""))[:40].replace("\x00", ""),
             status=response.status_code,
             code=told.get("code", ""),
-            detail="; ".join([told.get("detail", ""), *faults])[:LONGEST_DETAIL].replace("\x00", ""),
+            detail="\n".join([told.get("detail", ""), *faults])[:LONGEST_DETAIL].replace("\x00", ""),
             created_at=timezone.now(),
         )
         if row.pk % FORGOTTEN_AT_A_TIME == 0:

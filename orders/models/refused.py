@@ -18,7 +18,7 @@ class RefusedRequest(models.Model):
     status = models.PositiveSmallIntegerField()
     code = models.CharField(max_length=50)
     detail = models.CharField(max_length=1000)
-    """What the caller was told."""
+    """What the caller was told, a line for each thing that was wrong."""
     created_at = models.DateTimeField()
 
     class Meta:

@@ -51,7 +51,7 @@ def test_what_was_refused_is_told_with_who_asked_and_why(gina: Client, webshop: 
     assert answer.status_code == 400
     assert f"Request {answer.json()['request_id']} of key:webshop's key" in words
     assert "was refused: 400 validation-error . Nothing of it was done. POST /api/v1/orders" in words
-    assert "/email This field is required." in words
+    assert "things are wrong. /email: This field is required." in words
     assert not Order.objects.exists()
 
 
