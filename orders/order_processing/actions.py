@@ -6,7 +6,9 @@ comes after its own compensation finds the way barred and leaves nothing behind.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 
 from django.conf import settings
@@ -17,7 +19,8 @@ from orders.order_processing import mail_books, parcel_books, payment_books
 from orders.order_processing.outcomes import as_outcomes
 from orders.order_processing.shapes import EmailResult, PaymentResult, ReserveResult, ShipmentResult
 from orders.providers import get_inventory, get_mail, get_payments, get_shipping
-from orders.providers.base import Captures, Charge, Line, Parcel, Reserved
+from orders.providers.base import Captures, Charge, GivesLabels, Line, Parcel, Reserved
+from orders.providers.errors import ProviderError
 from sagas import (
     Direction,
     StepContext,
@@ -29,6 +32,8 @@ from sagas import (
     step_key,
 )
 from sagas.barrier import first_time
+
+log = logging.getLogger(__name__)
 
 
 def reserve_inventory(ctx: StepContext) -> ReserveResult:
@@ -216,7 +221,7 @@ def create_shipment(ctx: StepContext) -> ShipmentResult:
     except StepError as error:
         parcel_books.note_failure(reference, error)
         raise
-    if not parcel_books.note_booked(reference, parcel):
+    if not parcel_books.note_booked(reference, _with_label(reference, parcel)):
         # The cancellation looked before the carrier had this parcel, and nobody will come for it again.
         _call_off(ctx, reference, parcel)
         raise StepRefused("The shipment was cancelled before it was booked.", code="already_undone")
@@ -242,11 +247,24 @@ def look_up_shipment(ctx: StepContext) -> ShipmentResult | None:
         parcel = get_shipping().find_shipment(reference=reference)
     if parcel is None:
         return None
-    if not parcel_books.note_booked(reference, parcel):
+    if not parcel_books.note_booked(reference, _with_label(reference, parcel)):
         # None says that nothing is left of it, so that must be true first.
         _call_off(ctx, reference, parcel)
         return None
     return _booked(parcel)
+
+
+def _with_label(reference: str, parcel: Parcel) -> Parcel:
+    """One whose booking's answer was lost has its label asked for, where the carrier gives it out once more. A label is
+    no reason to lose a booking."""
+    carrier: object = get_shipping()
+    if parcel.label is not None or not isinstance(carrier, GivesLabels):
+        return parcel
+    try:
+        return replace(parcel, label=carrier.find_label(reference=reference))
+    except ProviderError as error:
+        log.warning("The label of %s was not had again: %s", reference, error)
+        return parcel
 
 
 def _booked(parcel: Parcel) -> ShipmentResult:

@@ -241,6 +241,15 @@ class Carrier(Protocol):
         ...
 
 
+@runtime_checkable
+class GivesLabels(Protocol):
+    """A carrier that gives a parcel's label out a second time."""
+
+    def find_label(self, *, reference: str) -> Label | None:
+        """The label of the live parcel of this reference. Raises ProviderError."""
+        ...
+
+
 class Mailer(Protocol):
     """Sends mail."""
 

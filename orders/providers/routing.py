@@ -20,7 +20,18 @@ from typing import Any
 from django.conf import settings
 
 from orders.models import ProviderChoice
-from orders.providers.base import Address, Charge, Line, Message, Parcel, Refund, Reserved, Sent
+from orders.providers.base import (
+    Address,
+    Charge,
+    GivesLabels,
+    Label,
+    Line,
+    Message,
+    Parcel,
+    Refund,
+    Reserved,
+    Sent,
+)
 from orders.providers.errors import Declined, OutcomeUnknown, ProviderError, Unavailable
 from orders.providers.ledger import own_commit
 from sagas.barrier import insert_missing
@@ -285,6 +296,10 @@ class RoutedShipping(Router):
         if found is None:
             self.certainly_nothing(reference)
         return found
+
+    def find_label(self, *, reference: str) -> Label | None:
+        one = self.of(reference)
+        return one.find_label(reference=reference) if isinstance(one, GivesLabels) else None
 
     def cancel_shipment(self, *, reference: str, key: str) -> None:
         for one in self.all_of(reference):

@@ -38,10 +38,10 @@ class CarrierDouble(Double):
         self.parcels[number] = {"reference": reference, "state": "booked", **more}
         return number
 
-    def found(self, reference: str) -> str:
+    def found(self, reference: str) -> list[str]:
         if self.hidden:
-            return ""
-        return next((n for n, one in self.parcels.items() if one["reference"] == reference), "")
+            return []
+        return [number for number, one in self.parcels.items() if one["reference"] == reference]
 
     def token(self, good: bool) -> Reply:
         if not good:
@@ -64,6 +64,8 @@ class UpsDouble(CarrierDouble):
         Description("ups/tracking.json", "/api"),
         Description("ups/oauth_client_credentials.json"),
     )
+    # It demands formats' codes of four letters, of which there is none, and references beside a number.
+    exempt = (r"POST /api/labels/v1/recovery",)
     checks_answers = False
     label: Any = {"ImageFormat": {"Code": "PNG", "Description": "PNG"}, "GraphicImage": b64encode(PNG).decode()}
 
@@ -84,10 +86,19 @@ class UpsDouble(CarrierDouble):
             }
             return Reply(said={"ShipmentResponse": {"Response": {}, "ShipmentResults": results}})
         if "/reference/details/" in call.path:
-            number = self.found(call.path.rpartition("/")[2])
-            if not number:
+            numbers = self.found(call.path.rpartition("/")[2])
+            if not numbers:
                 return _ups(404, "TW0001", "Tracking Information Not Found")
-            return Reply(said={"trackResponse": {"shipment": [{"package": [{"trackingNumber": number}]}]}})
+            shipments = [{"package": [{"trackingNumber": number}]} for number in numbers]
+            return Reply(said={"trackResponse": {"shipment": shipments}})
+        if call.path.endswith("/recovery"):
+            asked = call.json["LabelRecoveryRequest"]
+            if asked["TrackingNumber"] not in self.parcels:
+                return _ups(400, "9300", "No label was found for this tracking number.")
+            code = asked["LabelSpecification"]["LabelImageFormat"]["Code"]
+            image = {"LabelImageFormat": {"Code": code}, "GraphicImage": b64encode(PDF).decode()}
+            labels = [{"TrackingNumber": asked["TrackingNumber"], "LabelImage": image}]
+            return Reply(said={"LabelRecoveryResponse": {"Response": {}, "LabelResults": labels}})
         one = self.parcels.get(call.path.rpartition("/")[2])
         if one is None or one["state"] == "cancelled":
             return _ups(400, "190104", "The shipment has already been voided or does not exist.")
@@ -125,10 +136,10 @@ class FedexDouble(CarrierDouble):
             }
             return Reply(said={"transactionId": "1", "output": {"transactionShipments": [made]}})
         if call.path == "/track/v1/referencenumbers":
-            number = self.found(call.json["referencesInformation"]["value"])
-            if not number:
+            numbers = self.found(call.json["referencesInformation"]["value"])
+            if not numbers:
                 return _fedex(404, "TRACKING.REFERENCENUMBER.NOTFOUND", "Reference number cannot be found.")
-            results = [{"trackingNumber": number, "trackResults": [{}]}]
+            results = [{"trackingNumber": number, "trackResults": [{}]} for number in numbers]
             return Reply(said={"transactionId": "1", "output": {"completeTrackResults": results}})
         one = self.parcels.get(call.json["trackingNumber"])
         if one is None or one["state"] == "cancelled":
@@ -168,10 +179,10 @@ class DhlExpressDouble(CarrierDouble):
             if one["state"] != "tendered":
                 return Reply(status=404, said={"status": "404", "title": "Not found", "detail": "No Shipments Found."})
             return Reply(said={"shipments": [{"events": [{"typeCode": "PU", "description": "Shipment picked up"}]}]})
-        number = self.found(call.query["shipmentReference"])
-        if not number:
+        numbers = self.found(call.query["shipmentReference"])
+        if not numbers:
             return Reply(status=404, said={"status": "404", "title": "Not found", "detail": "No Shipments Found."})
-        return Reply(said={"shipments": [{"shipmentTrackingNumber": number}]})
+        return Reply(said={"shipments": [{"shipmentTrackingNumber": number} for number in numbers]})
 
 
 class DhlParcelDeDouble(CarrierDouble):
@@ -183,6 +194,11 @@ class DhlParcelDeDouble(CarrierDouble):
         known = call.headers.get("dhl-api-key", call.headers.get("Dhl-Api-Key")) == "key"
         if call.headers.get("Authorization") != "Basic aWQ6c2VjcmV0" or not known:
             return Reply(status=401, said={"status": 401, "title": "Unauthorized", "detail": "Unauthorized."})
+        if call.method == "GET" and call.path.endswith("/orders"):
+            known = call.query["shipment"] in self.parcels
+            status = {"title": "ok" if known else "Not Found", "statusCode": 200 if known else 404}
+            item = {"shipmentNo": call.query["shipment"], "sstatus": status, **({"label": self.label} if known else {})}
+            return Reply(said={"status": {"title": "ok", "statusCode": 200}, "items": [item]})
         if call.method == "GET":
             return Reply(said={"amp": {"name": "pp-parcel-shipping", "version": "v2.1.13"}})
         if call.method == "POST":

@@ -19,10 +19,11 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from orders.models import OutsideEffect
-from orders.providers.base import BadSignature, Captures, SendsWebhooks
+from orders.order_processing.parcel_books import reference_of
+from orders.providers.base import BadSignature, Captures, GivesLabels, Label, SendsWebhooks
 from orders.providers.errors import Declined, OutcomeUnknown, Unavailable
 from tests.doubles.adyen import notification
-from tests.doubles.carriers import UpsDouble
+from tests.doubles.carriers import ELSEWHERE, PDF, UpsDouble
 from tests.doubles.server import Call
 from tests.orders.stands import EXCUSED, KEY, STANDS, TOTAL, UNDO_KEY, failing, fits, standing, written
 from tests.races import together
@@ -350,6 +351,37 @@ class TestCarriers:
 
         assert one.do() == one.find()
         assert one.done == 1
+
+    @by("ups", "fedex", "dhl-express")
+    def test_an_undo_finds_the_parcel_that_showed_up_after_a_second_was_booked(self, one: Any) -> None:
+        one.fall_ill("cut")
+        one.double.hidden = True
+        failing(one.do, OutcomeUnknown)
+        one.time_passes()
+        one.do()
+        assert one.done == 2
+
+        one.double.hidden = False
+        if one.row.undoes != "GET":
+            one.fall_ill_undoing("cut")
+            failing(one.undo, OutcomeUnknown)
+        one.undo()
+        one.undo()
+
+        assert (one.find(), one.done) == (None, 2 * one.row.left)
+        assert set(OutsideEffect.objects.get().facts["called_off"]) == set(one.double.parcels)
+
+    @by("ups", "dhl-parcel-de")
+    def test_a_label_is_given_out_once_more(self, one: Any) -> None:
+        assert isinstance(one.adapter, GivesLabels)
+        assert one.adapter.find_label(reference=reference_of(KEY)) is None
+        one.do()
+
+        label = one.adapter.find_label(reference=reference_of(KEY))
+
+        assert label == (Label(content=PDF) if one.name == "ups" else Label(url=ELSEWHERE))
+        one.double.parcels.clear()
+        failing(lambda: one.adapter.find_label(reference=reference_of(KEY)), Declined)
 
     @by("ups", "fedex")
     def test_a_token_that_is_over_is_renewed_once(self, one: Any) -> None:

@@ -219,6 +219,20 @@ class TestKeeping:
         label = ShipmentLabel.objects.get()
         assert (label.kind, bytes(label.content), label.url) == (LINK, b"", carriers.ELSEWHERE)
 
+    @pytest.mark.parametrize("is_away", [False, True])
+    def test_a_lost_one_is_asked_for_once_more_and_costs_no_booking(self, outside: Outside, is_away: bool) -> None:
+        double = outside(shipping="ups")["ups"]
+        double.fall_ill("cut", "/ship")
+        if is_away:
+            double.fall_ill("status", "/recovery", status=500, times=9)
+
+        ended("completed")
+
+        assert [(row.kind, bytes(row.content)) for row in ShipmentLabel.objects.all()] == (
+            [] if is_away else [(PDF, carriers.PDF)]
+        )
+        assert len(double.called("/recovery")) == 1
+
     def test_the_sandbox_has_none(self) -> None:
         ended("completed")
 

@@ -77,12 +77,15 @@ class CarrierByReference(ABC):
         """Ask for the parcel. Raises ProviderError."""
 
     @abstractmethod
-    def look_for(self, reference: str, to: Destination) -> Booked | None:
-        """What the carrier has under our reference, where it can be asked."""
+    def look_for(self, reference: str, to: Destination) -> Sequence[Booked]:
+        """All that the carrier has under our reference, where it can be asked."""
 
     @abstractmethod
-    def call_off(self, effect: OutsideEffect, key: str) -> None:
-        """Cancel it; one that is cancelled already is fine. Raises Declined (handed_over)."""
+    def call_off(self, number: str, key: str, *, asked_before: bool) -> None:
+        """Cancel it; one that is cancelled already is fine. Raises Declined (handed_over).
+
+        `asked_before`: an earlier try of ours may have done it.
+        """
 
     def create_shipment(self, *, reference: str, address: Address, lines: Sequence[Line], key: str) -> Parcel:
         """Book, once per reference. Raises Declined (address_not_served, already_undone, …)."""
@@ -129,20 +132,31 @@ class CarrierByReference(ABC):
         known = effect if effect.remote_id else self._search(effect, "cancel_shipment")
         if known is None:
             return
-        if known.remote_id and not known.facts.get("cancel_asked"):
-            # Written down without being told to this try: the next one knows that there was one.
-            effects.note(known, cancel_asked=True)
-        self.call_off(known, key)
+        before = bool(known.facts.get("cancel_asked"))
+        if not before:
+            known = effects.note(known, cancel_asked=True)
+        known = self._call_off(known, known.remote_id, key, before)
+        if known.asks > 1 and self.finds:
+            # The first booking was not to be seen for long, and a second one was made: by now both may be there.
+            for one in self.look_for(known.key, Destination(**known.facts["to"])):
+                known = self._call_off(known, one.shipment_id, key, before)
         effects.note(known, cancelled=True)
+
+    def _call_off(self, effect: OutsideEffect, number: str, key: str, asked_before: bool) -> OutsideEffect:
+        gone: list[str] = effect.facts.get("called_off", [])
+        if number in gone:
+            return effect
+        self.call_off(number, key, asked_before=asked_before)
+        return effects.note(effect, called_off=[*gone, number])
 
     def _search(self, effect: OutsideEffect, operation: str) -> OutsideEffect | None:
         """The effect with its number, if the carrier has it; None: it certainly has not."""
         if effect.asked_at is None:
             return None
         if self.finds:
-            booked = self.look_for(effect.key, Destination(**effect.facts["to"]))
-            if booked is not None:
-                return self._note(effect, booked)
+            found = self.look_for(effect.key, Destination(**effect.facts["to"]))
+            if found:
+                return self._note(effect, found[0])
             if timezone.now() - effect.asked_at >= self.settled:
                 return None
         raise self._unknown(operation, effect)

@@ -14,8 +14,7 @@ from urllib.parse import quote
 
 from django.utils import timezone
 
-from orders.models import OutsideEffect
-from orders.providers.base import Address, Line
+from orders.providers.base import Address, Label, Line
 from orders.providers.errors import ProviderError
 from orders.providers.http import Answer, Http, number_of
 from orders.providers.keys import as_uuid
@@ -126,7 +125,7 @@ class DhlExpressCarrier(CarrierByReference):
             label=label_of(encoded=within(first_of(said.get("documents"), "typeCode", {"label"}), "content")),
         )
 
-    def look_for(self, reference: str, to: Destination) -> Booked | None:
+    def look_for(self, reference: str, to: Destination) -> Sequence[Booked]:
         """By reference and account."""
         answer = self._http.ask(
             "find_shipment",
@@ -142,23 +141,20 @@ class DhlExpressCarrier(CarrierByReference):
             headers={"Message-Reference": as_uuid(reference)},
         )
         if answer.status == 404 and answer.said:
-            return None
+            return []
         if not answer.is_good:
             # A question that was refused is no answer: taken for "not there", it would book a second parcel.
             raise self._http.unknown("find_shipment", _words(answer))
-        shipments = answer.said["shipments"]
-        if not shipments:
-            return None
-        number = number_of(shipments[0], "shipmentTrackingNumber")
-        return Booked(shipment_id=number, tracking_number=number, facts={})
+        numbers = [number_of(shipment, "shipmentTrackingNumber") for shipment in answer.said["shipments"]]
+        return [Booked(shipment_id=number, tracking_number=number, facts={}) for number in numbers]
 
-    def call_off(self, effect: OutsideEffect, key: str) -> None:
+    def call_off(self, number: str, key: str, *, asked_before: bool) -> None:
         """There is no such call: a waybill that nobody hands over lapses by itself. So it is asked whether somebody
         did."""
         answer = self._http.ask(
             "cancel_shipment",
             "GET",
-            f"/shipments/{quote(effect.remote_id, safe='')}/tracking",
+            f"/shipments/{quote(number, safe='')}/tracking",
             params={"trackingView": "all-checkpoints", "levelOfDetail": "shipment"},
             headers={"Message-Reference": as_uuid(key)},
         )
@@ -168,7 +164,7 @@ class DhlExpressCarrier(CarrierByReference):
             raise self._http.away("cancel_shipment", _words(answer))
         if any(shipment.get("events") for shipment in answer.said["shipments"]):
             raise self._http.declined(
-                "cancel_shipment", "DHL has this parcel already.", "handed_over", provider_id=effect.remote_id
+                "cancel_shipment", "DHL has this parcel already.", "handed_over", provider_id=number
             )
 
     def check(self) -> str:
@@ -265,29 +261,41 @@ class DhlParcelDeCarrier(CarrierByReference):
             about_it = any(fault.startswith("consignee") for fault in faults)
             raise _no(self._http, "create_shipment", answer, "address_not_served" if about_it else "rejected")
         number = number_of(item, "shipmentNo")
-        label = label_of(encoded=within(item, "label", "b64"), url=within(item, "label", "url"))
-        return Booked(shipment_id=number, tracking_number=number, facts={}, label=label)
+        return Booked(shipment_id=number, tracking_number=number, facts={}, label=_label_de(item))
 
-    def look_for(self, reference: str, to: Destination) -> Booked | None:
+    def find_label(self, *, reference: str) -> Label | None:
+        """Until the day's manifest, once the parcel's number is known."""
+        parcel = self.find_shipment(reference=reference)
+        if parcel is None:
+            return None
+        answer = self._http.ask(
+            "find_label", "GET", "/orders", params={"shipment": parcel.shipment_id, "includeDocs": "URL"}
+        )
+        item = (answer.said.get("items") or [{}])[0]
+        if not answer.is_good or _failed(item):
+            raise _no(self._http, "find_label", answer, "rejected", number=parcel.shipment_id)
+        return _label_de(item)
+
+    def look_for(self, reference: str, to: Destination) -> Sequence[Booked]:
         """Never asked: `finds` is False."""
         raise NotImplementedError
 
-    def call_off(self, effect: OutsideEffect, key: str) -> None:
+    def call_off(self, number: str, key: str, *, asked_before: bool) -> None:
         """Delete the order, which works until the day's manifest."""
         answer = self._http.ask(
             "cancel_shipment",
             "DELETE",
             "/orders",
-            params={"profile": "STANDARD_GRUPPENPROFIL", "shipment": effect.remote_id},
+            params={"profile": "STANDARD_GRUPPENPROFIL", "shipment": number},
         )
         item = (answer.said.get("items") or [{}])[0]
         refused = not answer.is_good or _failed(item)
         if not refused:
             return
-        if answer.status in {207, 400, 404} and answer.said and effect.facts.get("cancel_asked"):
-            return  # unknown or deleted before, which an earlier try of ours has done whose answer was lost
+        if answer.status in {207, 400, 404} and answer.said and asked_before:
+            return  # unknown or deleted before: that try's answer was lost
         code = "handed_over" if answer.status == 409 else "not_cancelled"
-        raise _no(self._http, "cancel_shipment", answer, code, number=effect.remote_id)
+        raise _no(self._http, "cancel_shipment", answer, code, number=number)
 
     def check(self) -> str:
         """Asks which version is there, with the credentials."""
@@ -303,6 +311,10 @@ def _party_de(address: Address) -> dict[str, Any]:
         "city": address.city[:40],
         "country": ALPHA3[address.country],
     }
+
+
+def _label_de(item: Mapping[str, Any]) -> Label | None:
+    return label_of(encoded=within(item, "label", "b64"), url=within(item, "label", "url"))
 
 
 def _failed(item: Mapping[str, Any]) -> bool:

@@ -9,7 +9,6 @@ from typing import Any
 
 from django.utils import timezone
 
-from orders.models import OutsideEffect
 from orders.providers.base import Address, Label, Line
 from orders.providers.errors import ProviderError
 from orders.providers.http import Answer, ClientCredentials, Http, fetch_token, number_of
@@ -112,7 +111,7 @@ class FedexCarrier(CarrierByReference):
             label=_label(made),
         )
 
-    def look_for(self, reference: str, to: Destination) -> Booked | None:
+    def look_for(self, reference: str, to: Destination) -> Sequence[Booked]:
         """By reference and account. Whether a label that was never scanned is found is not known."""
         today = timezone.localdate()
         answer = self._http.ask(
@@ -135,18 +134,19 @@ class FedexCarrier(CarrierByReference):
             reads=True,
         )
         if _error(answer).get("code") in NO_SUCH_REFERENCE:
-            return None
+            return []
         if not answer.is_good:
             # A question that was refused is no answer: taken for "not there", it would book a second parcel.
             words = _error(answer).get("message") or f"FedEx refused ({answer.status})."
             raise self._http.unknown("find_shipment", words)
-        for result in answer.said["output"]["completeTrackResults"]:
-            if result.get("trackingNumber") and not all("error" in one for one in result.get("trackResults", [{}])):
-                number = number_of(result, "trackingNumber")
-                return Booked(shipment_id=number, tracking_number=number, facts={})
-        return None
+        numbers = [
+            number_of(result, "trackingNumber")
+            for result in answer.said["output"]["completeTrackResults"]
+            if result.get("trackingNumber") and not all("error" in one for one in result.get("trackResults", [{}]))
+        ]
+        return [Booked(shipment_id=number, tracking_number=number, facts={}) for number in numbers]
 
-    def call_off(self, effect: OutsideEffect, key: str) -> None:
+    def call_off(self, number: str, key: str, *, asked_before: bool) -> None:
         """Delete all packages, which works until the first is tendered."""
         answer = self._http.ask(
             "cancel_shipment",
@@ -154,7 +154,7 @@ class FedexCarrier(CarrierByReference):
             "/ship/v1/shipments/cancel",
             json={
                 "accountNumber": {"value": self._options.account},
-                "trackingNumber": effect.remote_id,
+                "trackingNumber": number,
                 "deletionControl": "DELETE_ALL_PACKAGES",
             },
             headers={"x-customer-transaction-id": as_uuid(key)},
@@ -165,7 +165,7 @@ class FedexCarrier(CarrierByReference):
         if code in GONE_ALREADY:
             return
         late = "handed_over" if code in TOO_LATE else "not_cancelled" if answer.is_good else ""
-        raise self._no("cancel_shipment", answer, late, number=effect.remote_id)
+        raise self._no("cancel_shipment", answer, late, number=number)
 
     def check(self) -> str:
         """Fetches a token: it shows that id and secret belong together."""

@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
+from urllib.parse import quote
 
 from django.utils import timezone
 
-from orders.models import OutsideEffect
-from orders.providers.base import Address, Line
+from orders.providers.base import Address, Label, Line
 from orders.providers.errors import ProviderError
 from orders.providers.http import Answer, ClientCredentials, Http, fetch_token, number_of
 from orders.providers.keys import as_hex
@@ -20,6 +20,7 @@ from orders.providers.shipping.labels import label_of, within
 
 PROVIDER = "ups"
 SHIP = "/api/shipments/v2409"
+RECOVERY = "/api/labels/v1/recovery"
 GONE_ALREADY = frozenset({"190101", "190103", "190104"})
 """Nothing to void: unknown, or voided before. Source: UPS, Shipping errors; not tried with an account."""
 TOO_LATE = frozenset({"190102", "190117", "190118"})
@@ -115,7 +116,7 @@ class UpsCarrier(CarrierByReference):
             label=label_of(encoded=within(first, "ShippingLabel", "GraphicImage")),
         )
 
-    def look_for(self, reference: str, to: Destination) -> Booked | None:
+    def look_for(self, reference: str, to: Destination) -> Sequence[Booked]:
         """By reference and account, among the shipments of the last days."""
         today = timezone.localdate()
         answer = self._http.ask(
@@ -134,35 +135,56 @@ class UpsCarrier(CarrierByReference):
             headers=self._headers(reference),
         )
         if (answer.status == 404 and _code(answer)) or _code(answer) in NO_SUCH_REFERENCE:
-            return None
+            return []
         if not answer.is_good:
             # A question that was refused is no answer: taken for "not there", it would book a second parcel.
             raise self._http.unknown(
                 "find_shipment", _error(answer).get("message") or f"UPS refused ({answer.status})."
             )
         shipments = (answer.said.get("trackResponse") or {}).get("shipment") or []
-        packages = (shipments[0].get("package") or []) if shipments else []
-        if not packages:
-            return None
-        number = number_of(packages[0], "trackingNumber")
-        return Booked(shipment_id=number, tracking_number=number, facts={})
+        packages = [package for shipment in shipments for package in (shipment.get("package") or [])[:1]]
+        numbers = [number_of(package, "trackingNumber") for package in packages]
+        return [Booked(shipment_id=number, tracking_number=number, facts={}) for number in numbers]
 
-    def call_off(self, effect: OutsideEffect, key: str) -> None:
+    def call_off(self, number: str, key: str, *, asked_before: bool) -> None:
         """Void it."""
         answer = self._http.ask(
-            "cancel_shipment", "DELETE", f"{SHIP}/void/cancel/{effect.remote_id}", headers=self._headers(key)
+            "cancel_shipment", "DELETE", f"{SHIP}/void/cancel/{quote(number, safe='')}", headers=self._headers(key)
         )
         if answer.is_good:
             result = answer.said["VoidShipmentResponse"]["SummaryResult"]["Status"]
             if result["Code"] != VOIDED:
                 words = result.get("Description") or "UPS did not void it."
-                raise self._http.declined("cancel_shipment", words, "not_cancelled", provider_id=effect.remote_id)
+                raise self._http.declined("cancel_shipment", words, "not_cancelled", provider_id=number)
             return
         if _code(answer) in GONE_ALREADY:
             return
-        raise self._no(
-            "cancel_shipment", answer, "handed_over" if _code(answer) in TOO_LATE else "", number=effect.remote_id
+        raise self._no("cancel_shipment", answer, "handed_over" if _code(answer) in TOO_LATE else "", number=number)
+
+    def find_label(self, *, reference: str) -> Label | None:
+        """By label recovery, as a PDF."""
+        parcel = self.find_shipment(reference=reference)
+        if parcel is None:
+            return None
+        answer = self._http.ask(
+            "find_label",
+            "POST",
+            RECOVERY,
+            json={
+                "LabelRecoveryRequest": {
+                    "Request": {"TransactionReference": {"CustomerContext": reference}},
+                    "LabelSpecification": {"LabelImageFormat": {"Code": "PDF"}},
+                    "TrackingNumber": parcel.tracking_number,
+                }
+            },
+            headers=self._headers(reference),
+            reads=True,
         )
+        if not answer.is_good:
+            raise self._no("find_label", answer, "")
+        results = within(answer.said, "LabelRecoveryResponse", "LabelResults")
+        first = within(results, 0) or results
+        return label_of(encoded=within(first, "LabelImage", "GraphicImage"))
 
     def check(self) -> str:
         """Fetches a token: it shows that id, secret and account belong together."""
