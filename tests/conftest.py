@@ -12,6 +12,7 @@ import pytest
 from hypothesis import settings as hypothesis_settings
 
 from tests import servers
+from tests.emptying import empty_quickly
 from tests.processes import Site
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 hypothesis_settings.register_profile("orders", deadline=None, print_blob=True, derandomize=True)
 hypothesis_settings.register_profile("harder", deadline=None, print_blob=True, max_examples=1000)
 hypothesis_settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "orders"))
+
+empty_quickly()
 
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM_ARGUMENTS = [
