@@ -47,7 +47,7 @@ def metrics(request: HttpRequest) -> HttpResponse:
 def shop_samples() -> Iterator[Sample]:
     """Money that waits for a person, webhooks, stock and providers."""
     # By number, or the database looks through all payments there ever were.
-    unsettled = list(SagaRun.objects.filter(status__in=UNSETTLED).values_list("pk", flat=True)[:MOST_UNSETTLED])
+    unsettled = list(SagaRun.objects.in_states(*UNSETTLED).values_list("pk", flat=True)[:MOST_UNSETTLED])
     held = Payment.objects.filter(order__run_id__in=unsettled, charged__gt=F("refunded")).order_by()
     for currency, amount in held.values_list("currency").annotate(amount=Sum(F("charged") - F("refunded"))):
         words = "Charged for orders that need a person or were given up, and not given back."

@@ -162,7 +162,7 @@ def _namings(text: str) -> list[Q]:
 
 def in_status(orders: QuerySet[Order], *statuses: str) -> QuerySet[Order]:
     """Those whose run has one of `statuses`."""
-    return orders.filter(run_id__in=SagaRun.objects.filter(status__in=statuses).values("pk"))
+    return orders.filter(run_id__in=SagaRun.objects.in_states(*statuses).values("pk"))
 
 
 def at_step(orders: QuerySet[Order], *, step: str = "", error: str = "") -> QuerySet[Order]:

@@ -54,10 +54,17 @@ class EventLines(admin.TabularInline[RunEvent, SagaRun]):
         return False
 
 
+class StateFilter(admin.ChoicesFieldListFilter):
+    """Offers all states, and finds rare ones by their index."""
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        return queryset & SagaRun.objects.in_states(*self.lookup_val) if self.lookup_val else queryset
+
+
 @admin.register(SagaRun)
 class SagaRunAdmin(ReadOnlyAdmin):
     list_display = ("id", "saga", "business_key", "status", "current_step", "failure_code", "created_at", "updated_at")
-    list_filter = ("status", "saga", "failure_code", "created_at")
+    list_filter = (("status", StateFilter), "saga", "failure_code", "created_at")
     date_hierarchy = "created_at"
     ordering = ("-id",)
     exact_search = ("business_key", "pk")

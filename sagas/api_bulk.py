@@ -229,8 +229,11 @@ class BulkItemsApi(StaffView):
 def _meant(data: dict[str, Any]) -> QuerySet[SagaRun]:
     if "run_ids" in data:
         return SagaRun.objects.filter(pk__in=data["run_ids"])
-    names = {"state": "status", "saga": "saga", "step": "current_step", "error_code": "failure_code"}
-    return SagaRun.objects.filter(**{names[name]: value for name, value in data["filter"].items()})
+    names = {"saga": "saga", "step": "current_step", "error_code": "failure_code"}
+    wanted = dict(data["filter"])
+    state = wanted.pop("state", None)
+    runs = SagaRun.objects.in_states(state) if state else SagaRun.objects.all()
+    return runs.filter(**{names[name]: value for name, value in wanted.items()})
 
 
 def _token(ids: Iterable[UUID]) -> str:

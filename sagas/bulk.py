@@ -164,7 +164,7 @@ def _update_statement(
 def _insert_statement(model: type[models.Model], with_key: bool, vendor: str) -> tuple[str, Sequence[Field]]:
     """The statement of insert_missing and the fields it takes; written once for each kind of row and database."""
     connection = connections[DEFAULT_DB_ALIAS]
-    fields = [item for item in model._meta.concrete_fields if with_key or not item.primary_key]
+    fields = [item for item in model._meta.concrete_fields if (with_key or not item.primary_key) and not item.generated]
     table = connection.ops.quote_name(model._meta.db_table)
     columns = ", ".join(_column(item, connection) for item in fields)
     places = ", ".join(["%s"] * len(fields))

@@ -73,13 +73,13 @@ def imported(told: Mapping[str, Any]) -> SagaRun:
 
 def _read(model: type[Model], values: Mapping[str, Any]) -> dict[str, Any]:
     """A row's columns as Python has them; a column that there is not is a mistake."""
-    known = {field.attname: field for field in model._meta.concrete_fields}
+    known = {field.attname: field for field in model._meta.concrete_fields if not field.generated}
     return {name: known[name].to_python(value) for name, value in values.items()}
 
 
 def _fields(row: Any) -> dict[str, Any]:
     """A row's columns, without the run it belongs to: that is said once."""
-    names = [field.attname for field in row._meta.concrete_fields if field.attname != "run_id"]
+    names = [field.attname for field in row._meta.concrete_fields if field.attname != "run_id" and not field.generated]
     return {name: getattr(row, name) for name in names}
 
 

@@ -251,7 +251,7 @@ def _tries(now: datetime) -> list[Line]:
         if count < FEW or share >= WELL:
             continue
         saga, step, _ = place
-        waiting = SagaRun.objects.filter(saga=saga, current_step=step, status__in=WAITING_ON_TRIES).order_by("-id")
+        waiting = SagaRun.objects.in_states(*WAITING_ON_TRIES).filter(saga=saga, current_step=step).order_by("-id")
         text = f"{got[place]} of {count} in the last 5 minutes got through"
         text += f"; {asked[place]} fails" if asked[place] else ""
         state = WARNING if share >= BADLY else FAILING

@@ -565,10 +565,11 @@ def _write(
     if not held:
         return
     runs = [one.run for one in held]
-    update_many(SagaRun, runs, RUN_FIELDS, guard="fence", guarded=lambda run: run.fence - 1 if raised else run.fence)
     update_many(StepRecord, closed, RECORD_FIELDS, guard="outcome", guarded=lambda _: "")
+    # Before the runs themselves: what is added names a row that is locked, and not yet a new one to be locked as well.
     insert_many(StepRecord, [record for one in held for _, record in one.begun])
     insert_many(RunEvent, events)
+    update_many(SagaRun, runs, RUN_FIELDS, guard="fence", guarded=lambda run: run.fence - 1 if raised else run.fence)
     of = {run.pk: run for run in runs}
     done = [_done(of[record.run_id], record) for record in closed if record.outcome == Outcome.SUCCEEDED.value]
     tell([*done, *(_notice(event) for event in events)])

@@ -8,12 +8,13 @@ import uuid
 from datetime import datetime
 
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import Case, F, Q, Value, When
 
-from sagas.states import LIVE, BulkState, Direction, ItemState, Outcome, RunStatus
+from sagas.states import FORWARD, LIVE, BulkState, Direction, ItemState, Outcome, RunStatus
 
 RUN_STATUSES = [(status.value, status.value.replace("_", " ")) for status in RunStatus]
 DIRECTIONS = [(direction.value, direction.value) for direction in Direction]
+PHASE_FORWARD = "forward"
 OUTCOMES = [(outcome.value, outcome.value) for outcome in Outcome]
 
 
@@ -32,6 +33,13 @@ def earliest_run_id(at: datetime) -> uuid.UUID:
     return uuid.UUID(int=int(at.timestamp() * 1000) << 80)
 
 
+class SagaRuns(models.QuerySet["SagaRun"]):
+    def in_states(self, *statuses: str) -> SagaRuns:
+        """Those with one of `statuses`, found by the index, which knows phases only."""
+        phases = {PHASE_FORWARD if status in FORWARD else str(status) for status in statuses}
+        return self.filter(phase__in=sorted(phases), status__in=sorted(map(str, statuses)))
+
+
 class SagaRun(models.Model):
     """One execution of a saga. Written by journal.py alone, each write under the fence."""
 
@@ -40,6 +48,15 @@ class SagaRun(models.Model):
     version = models.PositiveIntegerField()
     business_key = models.CharField(max_length=200)
     status = models.CharField(max_length=20, choices=RUN_STATUSES, default=RunStatus.PENDING.value)
+    phase = models.GeneratedField(
+        expression=Case(
+            When(status__in=sorted(status.value for status in FORWARD), then=Value(PHASE_FORWARD)), default=F("status")
+        ),
+        output_field=models.CharField(max_length=20),
+        db_persist=True,
+    )
+    """The status as indexes know it: one value for all of going forward. PostgreSQL writes a row in place only if no
+    column of any index changes, the condition of an index among them, and every claim changes the status."""
     input = models.JSONField(default=dict)
     current_step = models.CharField(max_length=100, blank=True, default="")
     due_at = models.DateTimeField(null=True, blank=True)
@@ -66,6 +83,8 @@ class SagaRun(models.Model):
     pruned_at = models.DateTimeField(null=True, blank=True)
     """When its attempts and events were taken away: sagas/pruning.py. From then on nothing can be undone by them."""
 
+    objects = SagaRuns.as_manager()
+
     class Meta:
         constraints = [
             models.CheckConstraint(
@@ -74,7 +93,7 @@ class SagaRun(models.Model):
             # Placing an order twice must not start two live runs.
             models.UniqueConstraint(
                 fields=["saga", "business_key"],
-                condition=Q(status__in=sorted(status.value for status in LIVE)),
+                condition=Q(ended_at__isnull=True),
                 name="sagas_one_live_run_per_key",
             ),
             # An ended run is due for nothing and held by nobody.
@@ -104,7 +123,7 @@ class SagaRun(models.Model):
             # A second order of the same number finds the first, also when that one has ended.
             models.Index(fields=["saga", "business_key"], name="sagas_run_key"),
             # Lists by state, newest first; ids grow with time.
-            models.Index(fields=["status", "-id"], name="sagas_run_status"),
+            models.Index(fields=["phase", "-id"], name="sagas_run_phase"),
         ]
 
     def __str__(self) -> str:

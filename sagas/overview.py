@@ -184,7 +184,7 @@ def work(period: Period, now: datetime) -> tuple[list[Work], bool]:
 def waiting() -> list[Waiting]:
     """What runs under way are waiting for, at this moment: those that need a person first."""
     rows = (
-        SagaRun.objects.filter(status__in=sorted(status.value for status in LIVE))
+        SagaRun.objects.in_states(*LIVE)
         .annotate(is_back=ExpressionWrapper(Q(turned_back_at__isnull=False), BooleanField()))
         .order_by()
         .values_list("saga", "status", "current_step", "is_back")

@@ -31,9 +31,9 @@ BY_HAND = (Outcome.SKIPPED.value, Outcome.RESOLVED.value)
 
 def prunable(*, before: datetime, keep: Collection[RunStatus] = ()) -> QuerySet[SagaRun]:
     """Runs that ended before then, have their history, and were not settled or given up by hand; the oldest first."""
-    wanted = [status.value for status in ENDED if status not in (*keep, RunStatus.ABANDONED)]
+    wanted = [status for status in ENDED if status not in (*keep, RunStatus.ABANDONED)]
     by_hand = StepRecord.objects.filter(run=OuterRef("pk"), outcome__in=BY_HAND)
-    runs = SagaRun.objects.filter(status__in=wanted, pruned_at__isnull=True, ended_at__lt=before)
+    runs = SagaRun.objects.in_states(*wanted).filter(pruned_at__isnull=True, ended_at__lt=before)
     return runs.filter(pk__lt=earliest_run_id(before)).exclude(Exists(by_hand)).order_by("pk")
 
 

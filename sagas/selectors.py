@@ -162,7 +162,7 @@ def waiting_signal(run_id: UUID | str, prefix: str) -> str:
 
 def runs_needing_attention() -> QuerySet[SagaRun]:
     """Runs that wait for a person, the longest waiting first."""
-    return SagaRun.objects.filter(status=RunStatus.NEEDS_ATTENTION.value).order_by("updated_at")
+    return SagaRun.objects.in_states(RunStatus.NEEDS_ATTENTION).order_by("updated_at")
 
 
 def newest_runs(
@@ -173,9 +173,10 @@ def newest_runs(
     `key` is a business key, `error` the code of an attempt of theirs or of why they turned back, `since` the earliest
     moment they began, `before` the id of the run that the page before ended with.
     """
-    runs = SagaRun.objects.order_by("-id")  # ids grow with time
-    exact = {"status": status, "saga": saga, "business_key": key}
+    runs = SagaRun.objects.in_states(status) if status else SagaRun.objects.all()
+    exact = {"saga": saga, "business_key": key}
     runs = runs.filter(**{name: value for name, value in exact.items() if value})
+    runs = runs.order_by("-id")  # ids grow with time
     if since is not None:
         runs = runs.filter(pk__gte=earliest_run_id(since))
     if error:
@@ -233,7 +234,9 @@ def retriable(view: RunView) -> list[tuple[str, str]]:
 
 def counts() -> dict[str, int]:
     """Runs by status; a status nobody is in counts 0."""
-    found = dict(SagaRun.objects.order_by().values_list("status").annotate(count=Count("id")))
+    ended = SagaRun.objects.order_by().filter(phase__in=sorted(ENDED)).values_list("phase").annotate(count=Count("id"))
+    live = SagaRun.objects.in_states(*LIVE).order_by().values_list("status").annotate(count=Count("id"))
+    found = dict(ended.union(live, all=True))  # of what has ended, of which there may be millions, the index alone
     return {status.value: found.get(status.value, 0) for status in RunStatus}
 
 
@@ -249,12 +252,7 @@ def worker_seen_at() -> datetime | None:
 
 def missing_definitions() -> list[tuple[str, int, int]]:
     """(name, version, live runs) of definitions that live runs need and nobody registered."""
-    live = (
-        SagaRun.objects.filter(status__in=[status.value for status in LIVE])
-        .order_by()
-        .values_list("saga", "version")
-        .annotate(count=Count("id"))
-    )
+    live = SagaRun.objects.in_states(*LIVE).order_by().values_list("saga", "version").annotate(count=Count("id"))
     known = set(registry.names())
     return [(name, version, count) for name, version, count in live if (name, version) not in known]
 

@@ -22,7 +22,7 @@ from sagas.exceptions import ActRefused, DefinitionError, DuplicateRun
 from sagas.journal import Held
 from sagas.models import Assignment, RunEvent, SagaRun, Signal
 from sagas.queue import wake
-from sagas.states import ENDED, LIVE, Direction, Outcome, RunStatus
+from sagas.states import ENDED, Direction, Outcome, RunStatus
 
 LONGEST_REASON = plans.LONGEST_REASON
 LONGEST_REST = timedelta(days=30)
@@ -48,7 +48,7 @@ def start(
             if ring:
                 wake()
             return opened
-        run = runs.get(status__in=[status.value for status in LIVE])  # the same key, started in the same moment
+        run = runs.get(ended_at__isnull=True)  # the same key, started in the same moment
     differing = sorted(key for key in {*run.input, *merged} if run.input.get(key) != merged.get(key))
     if differing:
         raise DuplicateRun(saga.name, business_key, differing)

@@ -67,6 +67,8 @@ RUN_MOVES: dict[RunStatus, frozenset[RunStatus]] = {
     RunStatus.ABANDONED: frozenset(),
 }
 
+FORWARD = frozenset({RunStatus.PENDING, RunStatus.RUNNING, RunStatus.RETRYING})
+"""Going through its steps; a run passes from one of these to another with every claim and every failed try."""
 ENDED = frozenset({RunStatus.COMPLETED, RunStatus.COMPENSATED, RunStatus.ABANDONED})
 """Nothing more happens by itself."""
 LIVE = frozenset(RunStatus) - ENDED

@@ -42,6 +42,12 @@ def stored(run: SagaRun) -> SagaRun:
     return SagaRun.objects.get(pk=run.pk)
 
 
+INDEX_CONDITIONS = {
+    "postgresql": "SELECT indexdef FROM pg_indexes WHERE tablename = 'sagas_sagarun'",
+    "sqlite": "SELECT sql FROM sqlite_master WHERE type = 'index' AND tbl_name = 'sagas_sagarun'",
+}
+
+
 class TestClaim:
     def test_it_takes_the_lease_raises_the_fence_and_writes_the_intent(self, trip: Saga) -> None:
         run = make_run(trip)
@@ -86,6 +92,38 @@ class TestClaim:
 
         assert len(queries) == 1
         assert queries[0]["sql"].startswith("SELECT")
+
+    def test_no_index_knows_what_a_claim_changes(self, trip: Saga) -> None:
+        """PostgreSQL writes the rows in place then; on SQLite an index less is written."""
+        make_run(trip)
+        with connection.cursor() as cursor:
+            found = connection.introspection.get_constraints(cursor, SagaRun._meta.db_table)
+            columns = {column for index in found.values() if index["index"] for column in index["columns"]}
+            cursor.execute(INDEX_CONDITIONS[connection.vendor])
+            conditions = " ".join(str(row) for row in cursor.fetchall())
+
+        assert claim() != []
+
+        assert columns & {"phase", "due_at", "business_key"} == {"phase", "due_at", "business_key"}
+        assert columns & {"status", "fence", "claims", "lease_owner", "lease_until", "updated_at"} == set()
+        assert "ended_at" in conditions
+        assert "status" not in conditions
+        if connection.vendor == "postgresql":
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT pg_stat_get_xact_tuples_hot_updated('sagas_sagarun'::regclass)")
+                assert cursor.fetchone() == (1,)
+
+    @pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite writes whole pages, wherever a column stands")
+    def test_what_ends_an_attempt_stands_behind_what_never_changes(self) -> None:
+        """PostgreSQL logs a row's change from the first changed column to the last."""
+        with connection.cursor() as cursor:
+            columns = [
+                column.name for column in connection.introspection.get_table_description(cursor, "sagas_steprecord")
+            ]
+
+        first = min(columns.index(name) for name in journal.RECORD_FIELDS)
+        never = {"id", "step", "direction", "number", "key", "started_by", "worker", "fence", "started_at", "run_id"}
+        assert set(columns[:first]) | {"run_id"} == never
 
     def test_two_claimers_at_once_never_get_the_same_run(self, trip: Saga) -> None:
         runs = {make_run(trip, key=f"T-{n}").pk for n in range(6)}
@@ -312,8 +350,8 @@ class TestCommit:
             )
 
         assert len(still) == many
-        assert statements(claiming) == ["SELECT", "BEGIN", "SELECT", "UPDATE", "INSERT", "COMMIT"]
-        assert statements(committing) == ["BEGIN", "SELECT", "UPDATE", "UPDATE", "INSERT", "COMMIT"]
+        assert statements(claiming) == ["SELECT", "BEGIN", "SELECT", "INSERT", "UPDATE", "COMMIT"]
+        assert statements(committing) == ["BEGIN", "SELECT", "UPDATE", "INSERT", "UPDATE", "COMMIT"]
 
 
 def statements(queries: CaptureQueriesContext) -> list[str]:

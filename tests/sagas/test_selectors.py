@@ -15,7 +15,7 @@ from sagas.models import SagaRun, earliest_run_id
 from sagas.presentation import changes, timeline
 from sagas.selectors import RunView, neighbours, run_view, step_line
 from sagas.services import abandon, cancel, signal, skip
-from sagas.states import RunStatus, StepState, UndoState
+from sagas.states import ENDED, RunStatus, StepState, UndoState
 from sagas.testing import Crashed, FrozenClock, crash_at, drive_once, run_to_end
 from tests.sagas.toys import SECOND, World, away, make_run, make_saga, make_step, make_trip, refuse, registered
 
@@ -250,6 +250,20 @@ class TestLists:
         assert found(error="said_no") == ["T-2"]
         assert found(error="said_no", key="T-1") == found(error="nothing") == []
         assert found(since=timezone.now() - timedelta(days=1)) == ["T-2", "T-1"]
+
+    @pytest.mark.parametrize("status", RunStatus)
+    def test_each_state_finds_its_own(self, trip: Saga, status: RunStatus) -> None:
+        """Indexes know phases: of several states in one, those asked for alone are found, and counted."""
+        now = timezone.now()
+        for number, other in enumerate(RunStatus):
+            ended = {"due_at": None, "ended_at": now} if other in ENDED else {}
+            run = make_run(trip, key=f"T-{number}")
+            SagaRun.objects.filter(pk=run.pk).update(status=other.value, attention_reason="look", **ended)
+
+        assert [run.status for run in selectors.newest_runs(status=status.value)] == [status.value]
+        assert [run.status for run in SagaRun.objects.in_states(status, "no such state")] == [status.value]
+        assert SagaRun.objects.in_states().count() == 0
+        assert selectors.counts() == dict.fromkeys(RunStatus, 1)
 
     def test_who_waits_longest_for_a_person_comes_first(self, world: World, trip: Saga) -> None:
         runs = [make_run(trip, key=f"T-{n}") for n in range(2)]
