@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import OperationalError, ProgrammingError, connection
 from django.utils import timezone
 
 from orders.audit import audit_shop
@@ -41,6 +42,33 @@ def file(tmp_path: Path) -> Path:
     path = tmp_path / "order.json"
     path.write_text(json.dumps(order_body()))
     return path
+
+
+@pytest.mark.parametrize("words", [("saga", "list"), ("webhooks", "list"), ("apikey", "list"), ("sweep_sagas",)])
+def test_a_database_that_does_not_answer_is_said_in_a_sentence(words: tuple[str, ...]) -> None:
+    for error, way_out in (
+        (OperationalError("connection refused"), "(connection refused). Start it, or mend DATABASE_URL;"),
+        (OperationalError("no such table: sagas_sagarun"), "Say `manage.py migrate`, then try again."),
+        (ProgrammingError('relation "sagas_sagarun" does not exist'), "Say `manage.py migrate`, then try again."),
+    ):
+        with connection.execute_wrapper(raising(error)):
+            code, out, said = run(*words)
+            with pytest.raises(type(error)):
+                call_command(words[0], "--traceback", *words[1:])
+
+        assert (code, out, way_out in said) == (69, "", True)
+
+
+def test_a_mistake_of_ours_is_no_want_of_the_database() -> None:
+    with connection.execute_wrapper(raising(ProgrammingError("syntax error"))), pytest.raises(ProgrammingError):
+        call_command("saga", "list")
+
+
+def raising(error: Exception) -> Any:
+    def raise_it(*args: Any) -> None:
+        raise error
+
+    return raise_it
 
 
 class TestStartingAnOrder:

@@ -6,7 +6,7 @@ import getpass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.utils import timezone
 from django.utils.dateparse import parse_date
 
@@ -14,11 +14,12 @@ from orders.api_keys import KeyNameTaken, UnknownScope, create_key, revoke_key
 from orders.models import ApiKey, Scope, User
 from orders.models.api_key import TOKEN_START
 from sagas import console
+from sagas.shell import ShellCommand
 
 USUAL_SCOPES = [Scope.ORDERS_READ.value, Scope.ORDERS_WRITE.value]
 
 
-class Command(BaseCommand):
+class Command(ShellCommand):
     help = "Make, list and revoke API keys. A key is shown once, when it is made."
 
     def add_arguments(self, parser: CommandParser) -> None:

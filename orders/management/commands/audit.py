@@ -9,16 +9,17 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from orders.audit import audit_shop
 from orders.models import Order
 from sagas.audit import STALE_AFTER, Finding, audit_runs
 from sagas.progress import Progress
 from sagas.selectors import counts
+from sagas.shell import ShellCommand
 
 
-class Command(BaseCommand):
+class Command(ShellCommand):
     help = "Check every run, order, stock item and provider's ledger. Exits with 1 and a list if something is wrong."
 
     def add_arguments(self, parser: CommandParser) -> None:

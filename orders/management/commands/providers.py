@@ -5,14 +5,15 @@ from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.urls import reverse
 
 from orders import provider_status
 from orders.providers import guard, paths_of
+from sagas.shell import ShellCommand
 
 
-class Command(BaseCommand):
+class Command(ShellCommand):
     help = "Look at the providers that the shop is set up with, and try their credentials."
     requires_system_checks: list[str] = []  # it is there to tell what those would stop at
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.management.base import BaseCommand
-
 from orders.seeding import seed
+from sagas.shell import ShellCommand
 
 
-class Command(BaseCommand):
+class Command(ShellCommand):
     help = "Fill the database with a demo shop. Run again, it adds only what is missing."
 
     def handle(self, *args: Any, **options: Any) -> None:

@@ -4,7 +4,7 @@ import argparse
 from datetime import timedelta
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.db.models import QuerySet
 from django.utils import timezone
 
@@ -12,6 +12,7 @@ from orders.exceptions import InvalidOrder
 from orders.models import WebhookDelivery, WebhookEndpoint
 from orders.webhooks import endpoints
 from sagas import console
+from sagas.shell import ShellCommand
 
 SHOWN = 50
 COLUMNS = (
@@ -20,7 +21,7 @@ COLUMNS = (
 )  # fmt: skip
 
 
-class Command(BaseCommand):
+class Command(ShellCommand):
     help = "Look at what webhooks were sent, and send some again."
 
     def add_arguments(self, parser: CommandParser) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.db.models import Count, QuerySet
 from django.utils import timezone
 from django.utils.module_loading import import_string
@@ -38,6 +38,7 @@ from sagas.exceptions import ActRefused, DuplicateRun, InvalidExport, InvalidInp
 from sagas.export import exported, imported
 from sagas.models import SagaRun
 from sagas.progress import Progress
+from sagas.shell import ShellCommand
 from sagas.states import Direction, RunStatus
 
 NOT_FOUND = 4
@@ -57,7 +58,7 @@ STEP_ACTS = ("retry", "skip", "resolve")
 SIGNS = {"ok": "✓", "warn": "!", "fail": "✗"}
 
 
-class Command(BaseCommand):
+class Command(ShellCommand):
     help = "Find runs, look at them and help them on. `saga VERB --help` says more of each verb."
 
     def add_arguments(self, parser: CommandParser) -> None:

@@ -2,12 +2,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.management.base import BaseCommand
-
 from sagas.queue import sweep
+from sagas.shell import ShellCommand
 
 
-class Command(BaseCommand):
+class Command(ShellCommand):
     help = "Ring the bell if runs are due and held by nobody, and say how many there are."
 
     def handle(self, *args: Any, **options: Any) -> None:
