@@ -159,6 +159,22 @@ SCENARIOS = (
         email="mail-away-then-back@example.com",
     ),
     Scenario(
+        name="mail_bounces",
+        order_id="DEMO-BOUNCE",
+        title="Mail bounces",
+        story="The mail server refuses the address: a paid and booked order is not undone, and a person is asked.",
+        end="needs_attention",
+        email="bounces@example.com",
+    ),
+    Scenario(
+        name="carrier_slow",
+        order_id="DEMO-SLOW",
+        title="Carrier slow",
+        story="The carrier takes four seconds to answer: the page shows the step under way, and other orders go on.",
+        end="completed",
+        postcode="00004",
+    ),
+    Scenario(
         name="refund_keeps_failing",
         order_id="DEMO-REFUND",
         title="Refund keeps failing",

@@ -5,6 +5,7 @@ Test postcodes; any other is booked:
 00001   the carrier is away twice for each parcel, and then back
 00002   booked, and the first answer is lost
 00003   booked, and taken along before it can be cancelled
+00004   booked, after four seconds
 
 It has no labels: nobody packs what it moves.
 """
@@ -12,6 +13,7 @@ It has no labels: nobody packs what it moves.
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Sequence
 from datetime import timedelta
 
@@ -25,6 +27,7 @@ from sagas.barrier import insert_missing
 
 PROVIDER = "sandbox carrier"
 DAYS = 3
+SLOW_SECONDS = 4
 Status = SandboxParcel.Status
 
 
@@ -42,6 +45,8 @@ class SandboxCarrier:
             )
         if address.postcode == "00001" and first_times(f"{PROVIDER}:{reference}:away", 2):
             raise Unavailable("The carrier is away (503).", provider=PROVIDER, operation="create_shipment")
+        if address.postcode == "00004":
+            time.sleep(SLOW_SECONDS)
         parcel = SandboxParcel(
             reference=reference,
             shipment_id=f"SHIP-{secrets.token_hex(5).upper()}",
