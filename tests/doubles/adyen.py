@@ -128,7 +128,12 @@ class AdyenDouble(Double):
         method = asked["paymentMethod"].get("storedPaymentMethodId", "")
         if method and asked["shopperReference"] != CUSTOMER:
             return _no(422, "800", "Contract not found", "validation")
-        result = {"declined": "Refused", "pending": "Pending", "3ds": "RedirectShopper"}.get(method, "Authorised")
+        result = {
+            "declined": "Refused",
+            "pending": "Pending",
+            "3ds": "RedirectShopper",
+            "native": "ChallengeShopper",
+        }.get(method, "Authorised")
         psp = f"P{len(self.payments) + 1:015}"
         self.payments[psp] = {
             "state": result,

@@ -8,7 +8,8 @@ from typing import Any
 from tests.doubles.descriptions import Description
 from tests.doubles.server import Call, Double, Reply
 
-REFUSED_COUNTRY = "AQ"
+NOT_SERVED, NOT_DHLS = "99999", "00000"
+"""Postcodes that UPS and FedEx do not serve, and those that DHL does not."""
 PNG = b"\x89PNG\r\n\x1a\n" + b"label of UPS"
 PDF = b"%PDF-1.4 label of DHL Express"
 ELSEWHERE = "https://labels.example/document/v2/retrieve/SH,7946_SHIPPING_P/isLabel=true&autoPrint=false"
@@ -76,7 +77,7 @@ class UpsDouble(CarrierDouble):
             return _ups(401, "250002", "Invalid Authentication Information.")
         if call.path.endswith("/ship"):
             shipment = call.json["ShipmentRequest"]["Shipment"]
-            if shipment["ShipTo"]["Address"]["CountryCode"] == REFUSED_COUNTRY:
+            if shipment["ShipTo"]["Address"]["PostalCode"] == NOT_SERVED:
                 return _ups(400, "120802", "Address Validation Error on ShipTo address")
             named = shipment.get("ReferenceNumber") or shipment["Package"][0]["ReferenceNumber"]
             number = self.booked(f"1Z999AA1{len(self.parcels) + 1:010}", named[0]["Value"])
@@ -125,7 +126,7 @@ class FedexDouble(CarrierDouble):
             return _fedex(401, "NOT.AUTHORIZED.ERROR", "Access token expired.")
         if call.path == "/ship/v1/shipments":
             shipment = call.json["requestedShipment"]
-            if shipment["recipients"][0]["address"]["countryCode"] == REFUSED_COUNTRY:
+            if shipment["recipients"][0]["address"]["postalCode"] == NOT_SERVED:
                 return _fedex(400, "SERVICE.UNAVAILABLE.FORDESTINATION", "No service to this destination.")
             reference = shipment["requestedPackageLineItems"][0]["customerReferences"][0]["value"]
             number = self.booked(f"7946{len(self.parcels) + 1:08}", reference)
@@ -164,7 +165,7 @@ class DhlExpressDouble(CarrierDouble):
             return Reply(status=401, said={"status": "401", "title": "Unauthorized", "detail": "Invalid credentials."})
         if call.path.endswith("/shipments"):
             details = call.json["customerDetails"]["receiverDetails"]["postalAddress"]
-            if details["postalCode"] == "00000":
+            if details["postalCode"] == NOT_DHLS:
                 words = "1001: The requested product(s) not available based on your search criteria."
                 return Reply(status=422, said={"status": "422", "title": "Unprocessable", "detail": words})
             number = self.booked(f"93{len(self.parcels) + 1:08}", call.json["customerReferences"][0]["value"])
@@ -203,7 +204,7 @@ class DhlParcelDeDouble(CarrierDouble):
             return Reply(said={"amp": {"name": "pp-parcel-shipping", "version": "v2.1.13"}})
         if call.method == "POST":
             asked = call.json["shipments"][0]
-            if asked["consignee"]["postalCode"] == "00000":
+            if asked["consignee"]["postalCode"] == NOT_DHLS:
                 message = {"property": "consignee.postalCode", "validationMessage": "The postal code is not valid."}
                 item = {"sstatus": {"title": "Bad Request", "statusCode": 400}, "validationMessages": [message]}
                 status = {"title": "Bad Request", "statusCode": 400, "detail": "1 of 1 shipment has errors."}

@@ -20,6 +20,8 @@ class Shop:
     books: str
     refused: str
     """A means of payment that is declined."""
+    nowhere: str
+    """A postcode that is not served."""
 
 
 SHOPS = {
@@ -32,6 +34,7 @@ SHOPS = {
         gives_back="POST /v1/refunds",
         books="/ship",
         refused="pm_declined",
+        nowhere="99999",
     ),
     "adyen, dhl, sendgrid, sap": Shop(
         payments="adyen",
@@ -42,6 +45,7 @@ SHOPS = {
         gives_back="/reversals",
         books="POST",
         refused="declined",
+        nowhere="00000",
     ),
     "paypal, fedex, smtp, oracle": Shop(
         payments="paypal",
@@ -52,5 +56,6 @@ SHOPS = {
         gives_back="/refund",
         books="/ship/v1/shipments",
         refused=DECLINED,
+        nowhere="99999",
     ),
 }

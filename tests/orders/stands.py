@@ -87,7 +87,7 @@ def _method(good: str, refused: str, code: str, **more: Any) -> dict[str, Any]:
     return {"good": lambda _: {"method": good}, "refused": lambda _: {"method": refused}, "code": code, **more}
 
 
-ABROAD: dict[str, Any] = {"refused": lambda _: {"country": "AQ"}, "code": "address_not_served"}
+ELSEWHERE: dict[str, Any] = {"refused": lambda _: {"postcode": "99999"}, "code": "address_not_served"}
 NOWHERE: dict[str, Any] = {"refused": lambda _: {"postcode": "00000"}, "code": "address_not_served"}
 TOO_MANY: dict[str, Any] = {"refused": lambda _: {"ITEM-002": 11}, "code": "insufficient_inventory"}
 BOUNCES: dict[str, Any] = {"refused": lambda _: {"recipient": "bounces@example.com"}, "code": "bad_address"}
@@ -137,14 +137,14 @@ STANDS: dict[str, Row] = {
     "sandbox gateway in faults": Row(**SANDBOX_GATEWAY, is_faulty=True, acts="charge", undoes="refund"),
     "ups": Row(
         kind="shipping",
-        **ABROAD,
+        **ELSEWHERE,
         acts="/ship",
         undoes="DELETE",
         limits={"transId": HEX, "Value": REFERENCE, "CustomerContext": REFERENCE},
     ),
     "fedex": Row(
         kind="shipping",
-        **ABROAD,
+        **ELSEWHERE,
         acts="/shipments",
         undoes="PUT",
         limits={"x-customer-transaction-id": UUID, "value": rf"{REFERENCE}|740561073|[\d.]+"},

@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from functools import partial
@@ -50,8 +51,9 @@ def refund(key: str = "pay") -> Refund | None:
     return get_payments().refund(charge_key=key, key=f"{key}-undo")
 
 
-def book(reference: str = REFERENCE) -> Any:
-    return get_shipping().create_shipment(reference=reference, address=HOME, lines=LINES, key="ship")
+def book(reference: str = REFERENCE, **changes: str) -> Any:
+    address = replace(HOME, **changes)
+    return get_shipping().create_shipment(reference=reference, address=address, lines=LINES, key="ship")
 
 
 def cancel() -> None:
@@ -262,6 +264,16 @@ class TestAdyen:
         assert refund() is None
         assert till.modifications == {}
 
+    def test_native_3ds_is_not_asked_for_and_refused_where_it_comes_all_the_same(self, till: Any) -> None:
+        """Nobody could ever do what it asks: the customer is told at once, not after an hour."""
+        for _ in range(2):
+            assert failing(lambda: charge("native"), Declined).code == "native_3ds"
+
+        (call,) = till.called("/payments")
+        assert call.json["authenticationData"] == {"threeDSRequestData": {"nativeThreeDS": "disabled"}}
+        assert refund() is not None  # what was begun there is called off by its number
+        assert till.taken == 0
+
     def test_an_event_of_a_new_kind_is_left_alone(self, till: Any) -> None:
         charge("stored-visa")
         refund()
@@ -419,16 +431,16 @@ def test_a_void_that_ups_did_not_carry_out_is_none(outside: Outside) -> None:
     assert failing(cancel, Declined).code == "not_cancelled"
 
 
-def test_nothing_is_said_to_customs_that_is_not_so(outside: Outside) -> None:
-    double = outside(shipping="dhl-express")["dhl-express"]
-    to_zurich = Address(name="Ada Pereira", line1="Seestrasse 1", city="Zürich", postcode="8002", country="CH")
+@pytest.mark.parametrize("name", CARRIERS)
+def test_customs_are_told_nothing_that_nobody_knows(outside: Outside, name: str) -> None:
+    """Orders do not say what their goods are to customs: that is told before a carrier is asked, and by name."""
+    double = outside(shipping=name)[name]
 
-    error = failing(
-        lambda: get_shipping().create_shipment(reference=REFERENCE, address=to_zurich, lines=LINES, key="ship"),
-        Declined,
-    )
+    error = failing(lambda: book(country="CH"), Declined)
 
     assert (error.code, double.calls) == ("address_not_served", [])
+    assert "from DE to CH needs a customs declaration (each item's description, tariff number, origin" in error.message
+    assert book("REF-0123456789ABCDE0", country="AT").carrier == name  # within the union nobody asks
 
 
 def test_dhl_may_say_no_within_a_207(outside: Outside) -> None:

@@ -39,6 +39,19 @@ class ShipperOptions:
         return Address(name=self.name, line1=self.line1, city=self.city, postcode=self.postcode, country=self.country)
 
 
+CUSTOMS_UNION = frozenset({
+    "AT", "BE", "BG", "CY", "CZ", "DE", "DK", "EE", "ES", "FI", "FR", "GR", "HR", "HU", "IE", "IT", "LT", "LU", "LV",
+    "MC", "MT", "NL", "PL", "PT", "RO", "SE", "SI", "SK",
+})  # fmt: skip
+"""The EU's; every other country is one by itself. Places with rules of their own (the Canary Islands, Helgoland, Åland)
+are not told apart."""
+
+
+def crosses_customs(sender: str, receiver: str) -> bool:
+    """Whether customs want to know what is in a parcel from the one country to the other."""
+    return sender != receiver and not {sender, receiver} <= CUSTOMS_UNION
+
+
 @dataclass(frozen=True, kw_only=True)
 class Booked:
     """What a carrier says of a parcel it has."""
@@ -71,6 +84,7 @@ class CarrierByReference(ABC):
     """Whether a parcel can be looked for by our reference."""
     settled = timedelta(minutes=15)
     """After this a booking whose answer was lost, and which cannot be found, did not happen."""
+    sender: Address
 
     @abstractmethod
     def book(self, reference: str, address: Address, lines: Sequence[Line], key: str) -> Booked:
@@ -88,7 +102,8 @@ class CarrierByReference(ABC):
         """
 
     def create_shipment(self, *, reference: str, address: Address, lines: Sequence[Line], key: str) -> Parcel:
-        """Book, once per reference. Raises Declined (address_not_served, already_undone, …)."""
+        """Book, once per reference. Raises Declined (address_not_served, already_undone, …), also where customs would
+        want to know what no order tells: that there is nothing to declare is said only where it is so."""
         effect = effects.begin(
             self.provider,
             reference,
@@ -99,6 +114,14 @@ class CarrierByReference(ABC):
         )
         if effect.remote_id:
             return self._parcel(effect)
+        if crosses_customs(self.sender.country, address.country):
+            raise Declined(
+                f"A parcel from {self.sender.country} to {address.country} needs a customs declaration (each item's "
+                f"description, tariff number, origin and value), which orders do not hold.",
+                provider=self.provider,
+                operation="create_shipment",
+                code="address_not_served",
+            )
         if "to" not in effect.facts:
             effect = effects.note(effect, to={"country": address.country, "postcode": address.postcode})
         if not effects.claim(effect):

@@ -30,8 +30,6 @@ ALPHA3 = {
     "RO": "ROU", "SE": "SWE", "SI": "SVN", "SK": "SVK", "US": "USA",
 }  # fmt: skip
 """Parcel DE wants three letters. Source: ISO 3166-1; where it says nothing, the address is not served."""
-ONE_CUSTOMS_AREA = frozenset(ALPHA3) - {"CH", "GB", "LI", "NO", "US"}
-"""The EU's; every other country is one by itself."""
 ABOUT_THE_RECEIVER = ("1001:", "996:", "3005:", "receiver", "destination")
 """What DHL Express says when it is the destination that it cannot serve; not tried with an account."""
 
@@ -65,6 +63,7 @@ class DhlExpressCarrier(CarrierByReference):
     def __init__(self, options: DhlExpressOptions | None = None, shipper: ShipperOptions | None = None) -> None:
         self._options = options or read(DhlExpressOptions)
         self._shipper = shipper or read(ShipperOptions)
+        self.sender = self._shipper.address
         self._http = Http(
             EXPRESS,
             self._options.url,
@@ -74,17 +73,9 @@ class DhlExpressCarrier(CarrierByReference):
         )
 
     def book(self, reference: str, address: Address, lines: Sequence[Line], key: str) -> Booked:
-        """One package. Raises Declined where customs would want to know what is in it: that a parcel holds nothing to
-        declare is said only where it is so."""
-        if (
-            self._shipper.country != address.country
-            and not {self._shipper.country, address.country} <= ONE_CUSTOMS_AREA
-        ):
-            raise self._http.declined(
-                "create_shipment", f"There is no customs declaration for {address.country}.", "address_not_served"
-            )
+        """One package, with nothing to declare."""
         when = timezone.localtime() + timedelta(minutes=30)
-        party = self._shipper.address
+        party = self.sender
         answer = self._http.ask(
             "create_shipment",
             "POST",
@@ -221,6 +212,7 @@ class DhlParcelDeCarrier(CarrierByReference):
     def __init__(self, options: DhlParcelDeOptions | None = None, shipper: ShipperOptions | None = None) -> None:
         self._options = options or read(DhlParcelDeOptions)
         self._shipper = shipper or read(ShipperOptions)
+        self.sender = self._shipper.address
         self._http = Http(
             PARCEL_DE,
             self._options.url,
@@ -248,7 +240,7 @@ class DhlParcelDeCarrier(CarrierByReference):
                         "product": self._options.product,
                         "billingNumber": self._options.billing_number,
                         "refNo": reference,
-                        "shipper": _party_de(self._shipper.address),
+                        "shipper": _party_de(self.sender),
                         "consignee": _party_de(address),
                         "details": {"weight": {"uom": "kg", "value": kilograms(lines)}},
                     }

@@ -52,6 +52,7 @@ class FedexCarrier(CarrierByReference):
     def __init__(self, options: FedexOptions | None = None, shipper: ShipperOptions | None = None) -> None:
         self._options = options or read(FedexOptions)
         self._shipper = shipper or read(ShipperOptions)
+        self.sender = self._shipper.address
         seconds, url = float(self._options.seconds), self._options.url
         tokens = Http(PROVIDER, url, seconds=seconds)
         self._fetch: Callable[[], tuple[str, float]] = lambda: fetch_token(
@@ -68,7 +69,7 @@ class FedexCarrier(CarrierByReference):
     def book(self, reference: str, address: Address, lines: Sequence[Line], key: str) -> Booked:
         """One package, its label as an address rather than as a picture: FedEx keeps it there for 24 hours."""
         shipment = {
-            "shipper": _party(self._shipper.address, self._shipper.phone),
+            "shipper": _party(self.sender, self._shipper.phone),
             "recipients": [_party(address, self._shipper.phone)],
             "pickupType": "USE_SCHEDULED_PICKUP",
             "serviceType": self._options.service,

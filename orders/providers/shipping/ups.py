@@ -54,6 +54,7 @@ class UpsCarrier(CarrierByReference):
     def __init__(self, options: UpsOptions | None = None, shipper: ShipperOptions | None = None) -> None:
         self._options = options or read(UpsOptions)
         self._shipper = shipper or read(ShipperOptions)
+        self.sender = self._shipper.address
         seconds, url = float(self._options.seconds), self._options.url
         tokens = Http(PROVIDER, url, seconds=seconds, auth=(self._options.client_id, self._options.client_secret))
         self._fetch: Callable[[], tuple[str, float]] = lambda: fetch_token(
@@ -72,9 +73,10 @@ class UpsCarrier(CarrierByReference):
             "PackageWeight": weight,
         }
         shipment: dict[str, Any] = {
-            "Shipper": {**_party(self._shipper.address, self._shipper.phone), "ShipperNumber": self._options.account},
+            "Description": "Goods of a shop order",  # demanded within the EU, too, for all services but Standard
+            "Shipper": {**_party(self.sender, self._shipper.phone), "ShipperNumber": self._options.account},
             "ShipTo": _party(address, self._shipper.phone),
-            "ShipFrom": _party(self._shipper.address, self._shipper.phone),
+            "ShipFrom": _party(self.sender, self._shipper.phone),
             "PaymentInformation": {
                 "ShipmentCharge": [{"Type": "01", "BillShipper": {"AccountNumber": self._options.account}}]
             },
