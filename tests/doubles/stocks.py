@@ -61,7 +61,7 @@ class OracleDouble(StockDouble):
             if sku not in self.stock:
                 return _oracle("The item number is not valid.")
             if self.free(sku) < quantity:
-                return _oracle(f"There are not {quantity} of {sku} in stock.")
+                return _oracle("The reservation quantity exceeds the quantity available to reserve.")
             number = self.hold(asked["DemandSourceName"], sku, quantity)
             return Reply(status=201, said={**asked, "ReservationId": int(number)})
         if call.method == "GET":

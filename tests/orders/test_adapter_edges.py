@@ -432,7 +432,7 @@ def test_a_void_that_ups_did_not_carry_out_is_none(outside: Outside) -> None:
 
 
 @pytest.mark.parametrize("name", CARRIERS)
-def test_customs_are_told_nothing_that_nobody_knows(outside: Outside, name: str) -> None:
+def test_customs_are_told_nothing_that_nobody_knows(outside: Outside, settings: Settings, name: str) -> None:
     """Orders do not say what their goods are to customs: that is told before a carrier is asked, and by name."""
     double = outside(shipping=name)[name]
 
@@ -440,7 +440,19 @@ def test_customs_are_told_nothing_that_nobody_knows(outside: Outside, name: str)
 
     assert (error.code, double.calls) == ("address_not_served", [])
     assert "from DE to CH needs a customs declaration (each item's description, tariff number, origin" in error.message
+    if name == "dhl-parcel-de":
+        settings.PROVIDER_SETTINGS = {**settings.PROVIDER_SETTINGS, "DHL_PARCEL_DE_PRODUCT": "V53WPAK"}
+        providers.forget()
     assert book("REF-0123456789ABCDE0", country="AT").carrier == name  # within the union nobody asks
+
+
+def test_a_product_for_germany_does_not_go_abroad(outside: Outside) -> None:
+    double = outside(shipping="dhl-parcel-de")["dhl-parcel-de"]
+
+    error = failing(lambda: book(country="AT"), Declined)
+
+    assert (error.code, double.calls) == ("address_not_served", [])
+    assert "The product V01PAK stays in Germany, and this parcel goes to AT." in error.message
 
 
 def test_dhl_may_say_no_within_a_207(outside: Outside) -> None:
@@ -468,6 +480,13 @@ class TestHolding:
         get_inventory().release(action_key="hold", key="undo")
 
         assert store.holds() == {"ITEM-001": 0, "ITEM-002": 0}
+
+    def test_a_fault_of_ours_is_no_shortage(self, store: Any) -> None:
+        unknown = [Line(sku="ITEM-404", quantity=1)]
+
+        error = failing(lambda: get_inventory().reserve(unknown, key="hold"), Declined)
+
+        assert (error.code, error.message) == ("rejected", "The item number is not valid.")
 
     def test_a_part_that_is_held_is_completed_and_not_given_up_on(self, store: Any) -> None:
         """That the second item was certainly not held says nothing of the first."""

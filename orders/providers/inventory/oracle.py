@@ -22,6 +22,8 @@ from orders.providers.options import ADDRESS, SECONDS, option, read
 PROVIDER = "oracle"
 RESERVATIONS = "/fscmRestApi/resources/11.13.18.05/inventoryReservations"
 DEMAND = "User Defined"
+SHORTAGE = ("available", "in stock", "on hand", "on-hand")
+"""Words of a refusal that is about too few pieces, and not about a fault of ours; not tried with a system."""
 PAGE = 500
 """Rows an answer has at the most."""
 MOST_ROWS = 20_000
@@ -91,7 +93,7 @@ class OracleInventory(InventoryByReference):
             },
         )
         if not answer.is_good:
-            raise self._no("reserve", answer, "insufficient_inventory")
+            raise self._no("reserve", answer, "rejected")
         return number_of(answer.said, "ReservationId")
 
     def look_for(self, text: str) -> Held:
@@ -136,4 +138,6 @@ class OracleInventory(InventoryByReference):
     def _no(self, operation: str, answer: Answer, code: str) -> ProviderError:
         details = [str(one.get("detail", "")) for one in answer.said.get("o:errorDetails", [])]
         words = "; ".join(filter(None, details)) or answer.said.get("title") or f"Oracle refused ({answer.status})."
+        if operation == "reserve" and any(word in words.lower() for word in SHORTAGE):
+            code = "insufficient_inventory"
         return self._http.declined(operation, words, code)

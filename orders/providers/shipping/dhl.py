@@ -30,6 +30,8 @@ ALPHA3 = {
     "RO": "ROU", "SE": "SWE", "SI": "SVN", "SK": "SVK", "US": "USA",
 }  # fmt: skip
 """Parcel DE wants three letters. Source: ISO 3166-1; where it says nothing, the address is not served."""
+WITHIN_GERMANY = frozenset({"V01PAK", "V62WP", "V62KP"})
+"""Products of Parcel DE's that do not leave the country."""
 ABOUT_THE_RECEIVER = ("1001:", "996:", "3005:", "receiver", "destination")
 """What DHL Express says when it is the destination that it cannot serve; not tried with an account."""
 
@@ -188,7 +190,7 @@ class DhlParcelDeOptions:
     password: str = option("DHL_PARCEL_DE_PASSWORD", secret=True, example="its password")
     billing_number: str = option("DHL_PARCEL_DE_BILLING_NUMBER", form=r"\w{14}", example="14 letters and digits")
     product: str = option(
-        "DHL_PARCEL_DE_PRODUCT", "V01PAK", form=r"V\w{5}", example="V01PAK within Germany, V53WPAK abroad"
+        "DHL_PARCEL_DE_PRODUCT", "V01PAK", form=r"V\d{2}[A-Z]{2,4}", example="V01PAK within Germany, V53WPAK abroad"
     )
     url: str = option(
         "DHL_PARCEL_DE_URL",
@@ -228,6 +230,12 @@ class DhlParcelDeCarrier(CarrierByReference):
                 raise self._http.declined(
                     "create_shipment", f"DHL Parcel DE is not set up for {country}.", "address_not_served"
                 )
+        if self._options.product in WITHIN_GERMANY and address.country != "DE":
+            raise self._http.declined(
+                "create_shipment",
+                f"The product {self._options.product} stays in Germany, and this parcel goes to {address.country}.",
+                "address_not_served",
+            )
         answer = self._http.ask(
             "create_shipment",
             "POST",
