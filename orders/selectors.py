@@ -33,7 +33,7 @@ from orders.money import format_money, quantize
 from orders.refusals import named_by
 from orders.roles import is_staff
 from sagas import Direction, step_key
-from sagas.selectors import RunView, SagaRun, owner_of, run_view, step_line, views_for
+from sagas.selectors import RunLine, RunView, SagaRun, lines_for, owner_of, run_view
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,6 +137,11 @@ def find_by_any_id(orders: QuerySet[Order], text: str) -> dict[int, str]:
     for condition in _namings(text):
         newest = orders.annotate(email_upper=Upper("email")).filter(condition).values_list("pk", "order_id")
         found.update(newest[:100])
+    if not found and "@" not in text:
+        numbers, runs = named_by(text)
+        if numbers or runs:
+            meant = orders.filter(Q(order_id__in=numbers) | Q(run_id__in=runs))
+            found.update(meant.values_list("pk", "order_id")[:100])
     return found
 
 
@@ -145,12 +150,11 @@ def _namings(text: str) -> list[Q]:
     if "@" in text:
         return [Q(email_upper=text.upper()), Q(customer_ref=text), Q(messages__email_id=text)]
     keys = Reservation.objects.filter(reservation_id=text).values_list("key", flat=True)
-    numbers, acted_on = named_by(text)
-    runs = [*acted_on, *(key.partition(":")[0] for key in keys)]
+    runs = [key.partition(":")[0] for key in keys]
     with suppress(ValueError):
         runs.append(str(UUID(text)))
     return [
-        Q(order_id__in={text, *numbers}),
+        Q(order_id=text),
         Q(customer_ref=text),
         Q(payment__operations__provider_id=text),
         Q(shipment__shipment_id=text),
@@ -299,12 +303,12 @@ def order_rows(orders: Iterable[Order]) -> list[OrderRow]:
     """A page of orders with where each stands, in a constant number of queries."""
     page = list(orders)
     ids = [order.run_id for order in page if order.run_id is not None]
-    views = views_for(SagaRun.objects.select_related("assignment").filter(pk__in=ids), with_acts=False)
-    return [_row(order, views.get(order.run_id) if order.run_id is not None else None) for order in page]
+    lines = lines_for(SagaRun.objects.select_related("assignment").filter(pk__in=ids))
+    return [_row(order, lines.get(order.run_id) if order.run_id is not None else None) for order in page]
 
 
-def _row(order: Order, view: RunView | None) -> OrderRow:
-    if view is None:
+def _row(order: Order, line: RunLine | None) -> OrderRow:
+    if line is None:
         return OrderRow(
             order=order,
             status="pending",
@@ -316,14 +320,14 @@ def _row(order: Order, view: RunView | None) -> OrderRow:
         )
     return OrderRow(
         order=order,
-        status=view.run.status,
-        status_word=view.status_word,
-        step_line=step_line(view),
-        failure_code=view.run.failure_code,
-        last_change=view.run.updated_at,
-        owner=owner_of(view.run),
+        status=line.run.status,
+        status_word=line.status_word,
+        step_line=line.step_line,
+        failure_code=line.run.failure_code,
+        last_change=line.run.updated_at,
+        owner=owner_of(line.run),
         items=_items(order),
-        refund=_refund(order, view.run),
+        refund=_refund(order, line.run),
     )
 
 

@@ -110,6 +110,32 @@ def run_view(run_id: UUID | str) -> RunView:
     return view
 
 
+@dataclass(frozen=True, kw_only=True)
+class RunLine:
+    """A run as a row of a list tells it."""
+
+    run: SagaRun
+    status_word: str
+    step_line: str
+
+
+TOLD_BY_THE_ROW = frozenset({RunStatus.COMPLETED, RunStatus.COMPENSATED, RunStatus.NEEDS_ATTENTION})
+"""Of these a list says what the run's own row says: nobody has to look at their attempts."""
+
+
+def lines_for(runs: Iterable[SagaRun]) -> dict[UUID, RunLine]:
+    """Many runs as a list tells them, which are mostly over: attempts are read of the others alone."""
+    rows = list(runs)
+    views = views_for((run for run in rows if run.status not in TOLD_BY_THE_ROW), with_acts=False)
+    found = {}
+    for run in rows:
+        view = views.get(run.pk) or RunView(
+            run=run, definition=None, steps=[], status_word=STATUS_WORDS[RunStatus(run.status)]
+        )
+        found[run.pk] = RunLine(run=run, status_word=view.status_word, step_line=step_line(view))
+    return found
+
+
 def views_for(runs: Iterable[SagaRun], *, with_acts: bool = True) -> dict[UUID, RunView]:
     """Many runs in two queries, without their events. A list that offers no acts does not ask what may be done."""
     rows = list(runs)
@@ -453,6 +479,7 @@ def _sentence(view: RunView, status: RunStatus) -> str:
 __all__ = [
     "STATUS_WORDS",
     "AttemptView",
+    "RunLine",
     "RunEvent",
     "RunView",
     "SagaRun",
@@ -463,6 +490,7 @@ __all__ = [
     "overdue",
     "owner_of",
     "retriable",
+    "lines_for",
     "run_view",
     "runs_needing_attention",
     "step_line",

@@ -183,6 +183,27 @@ class TestMany:
         assert list(views) == [run.pk for run in runs]
         assert not views[runs[0].pk].events
 
+    def test_a_list_tells_the_same_and_reads_no_attempts_of_what_is_over(
+        self, world: World, trip: Saga, django_assert_num_queries: DjangoAssertNumQueries
+    ) -> None:
+        run_to_end(make_run(trip, key="T-1"))
+        world.plan("pay", refuse)
+        run_to_end(make_run(trip, key="T-2"))
+        over = list(SagaRun.objects.order_by("id"))
+        world.plan("pay", away)
+        begun = make_run(trip, key="T-3")
+        drive_once(begun, clock=FrozenClock())
+        begun.refresh_from_db()
+
+        with django_assert_num_queries(0):
+            lines = selectors.lines_for(over)
+        lines |= selectors.lines_for([begun])
+
+        assert [run.status for run in (*over, begun)] == ["completed", "compensated", "retrying"]
+        views = selectors.views_for([*over, begun])
+        told = {pk: (line.status_word, line.step_line) for pk, line in lines.items()}
+        assert told == {pk: (view.status_word, selectors.step_line(view)) for pk, view in views.items()}
+
     def test_none_asks_nothing(self, django_assert_num_queries: DjangoAssertNumQueries) -> None:
         with django_assert_num_queries(0):
             assert selectors.views_for([]) == {}
