@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from django.db.models import Model, QuerySet, Sum
 
 from orders.models import (
+    OutsideEffect,
     PaymentOperation,
     SandboxCharge,
     SandboxMail,
@@ -44,7 +45,8 @@ def pages(rows: QuerySet[Row]) -> Iterator[list[Row]]:
 
 
 def audit_ledgers() -> Iterator[Finding]:
-    """Every row of every ledger that is kept here."""
+    """Every row of every ledger that is kept here, and what may be in those of others."""
+    yield from _audit_bookings()
     if is_sandbox("payments"):
         yield from _audit_gateway()
     if is_sandbox("shipping"):
@@ -68,6 +70,24 @@ def audit_ledgers() -> Iterator[Finding]:
                         message=f"It went out under {mail.key}, and no message of ours has this key.",
                     )
         yield from _audit_sent()
+
+
+def _audit_bookings() -> Iterator[Finding]:
+    """Where a booking was made again because the first one, whose answer was lost, was not to be seen: it may be by
+    now, and nobody looks for it as long as the order stands. An undo does, and calls off both."""
+    again = OutsideEffect.objects.filter(kind=OutsideEffect.Kind.PARCEL, asks__gt=1, is_barred=False)
+    for effects in pages(again.exclude(remote_id="")):
+        standing = Shipment.objects.filter(status=Shipment.Status.CREATED)
+        waiting = set(standing.filter(reference__in=[row.key for row in effects]).values_list("reference", flat=True))
+        for effect in effects:
+            if effect.key in waiting:
+                yield Finding(
+                    code="maybe_booked_twice",
+                    subject=f"parcel {effect.key}",
+                    message=f"{effect.provider} was asked for it {effect.asks} times, and an answer was lost: look "
+                    f"there for this reference, and void every parcel but {effect.remote_id}. It is told until that "
+                    f"one is handed over or called off.",
+                )
 
 
 def _audit_sent() -> Iterator[Finding]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from django.core import mail as outbox
+from django.utils import timezone
 
 from orders import settling
 from orders.audit import audit_shop
@@ -176,6 +177,10 @@ def test_a_swallowed_booking_is_made_again_without_anybodys_help(shop: Open) -> 
     assert (run.status, shop.held()) == ("completed", (9999, 1, 3))
     looks = [row.started_at for row in run.records.filter(step="create_shipment").order_by("id")]
     assert 4 <= len(looks) <= 6
+    # It may have been booked all the same, and show itself later: a person is told, until the parcel has left.
+    (found,) = audit_shop()
+    assert (found.code, Shipment.objects.get().shipment_id in found.message) == ("maybe_booked_twice", True)
+    Shipment.objects.update(status="handed_over", handed_over_at=timezone.now())
     audited()
 
 
