@@ -108,6 +108,9 @@ def engine(bench: Bench) -> None:
     for together in (1, 50):
         rate = limits.sqlite(Path(bench.folder) / f"plain-{together}.sqlite3", runs=runs, together=together)
         bench.note(f"plain sqlite3, {together} a commit", {"runs_per_second": round(rate, 1)})
+    with bench.database("SQLite") as url:
+        figure = bench.ours("benchmarks.same_rows", runs, 50, database=url)
+    bench.note("plain sqlite3, the engine's statements, 50 a commit", figure)
 
 
 def peers(bench: Bench) -> None:
@@ -194,6 +197,7 @@ def ratios(figures: Figures) -> dict[str, float]:
         "djangoq_ratio": (ours["nothing"], best["djangoq", "nothing"]),
         "shared_limit_ratio": (ours["nothing"], rate("plain psycopg, 50 a commit")),
         "shared_limit_ratio_sqlite": (lite, rate("plain sqlite3, 50 a commit")),
+        "same_rows_ratio_sqlite": (lite, rate("plain sqlite3, the engine's statements, 50 a commit")),
         "two_workers_ratio_waits": (rate("ours, PostgreSQL, waits, 2"), rate("ours, PostgreSQL, waits, 1")),
     }
     return {name: round(one / other, 2) for name, (one, other) in wanted.items() if one and other}
