@@ -28,7 +28,7 @@ from sagas.testing import run_to_end
 from tests.factories import make_order, make_shop, make_user
 from tests.orders.api_client import make_caller
 
-EXAMPLES = 60
+EXAMPLES = 30
 """For each operation. Operations of which the slowest takes 15 ms a request."""
 
 # The document cannot say which SKUs there are, which totals fit, or what state a run is in.

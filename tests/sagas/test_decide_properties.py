@@ -187,10 +187,10 @@ class AnyRun(RuleBasedStateMachine):
 
 
 def test_any_run_makes_only_legal_moves_and_ends_all_done_or_all_undone() -> None:
-    run_state_machine_as_test(AnyRun, settings=settings(max_examples=20 * TRIES, stateful_step_count=40))
+    run_state_machine_as_test(AnyRun, settings=settings(max_examples=8 * TRIES, stateful_step_count=40))
 
 
-@settings(max_examples=15 * TRIES)
+@settings(max_examples=8 * TRIES)
 @given(saga=sagas(), answers=st.lists(ANSWERS, max_size=60), cancel_after=st.none() | st.integers(0, 12))
 def test_a_run_left_to_itself_ends_or_asks_a_person(
     saga: Saga, answers: list[Answer], cancel_after: int | None
