@@ -222,7 +222,7 @@ def _multiply(count: int) -> None:
     with connection.cursor() as cursor:
         for model, changes in copied.items():
             column, value = of_pattern.get(model, ("run_id", run.pk))
-            names = [str(field.column) for field in model._meta.concrete_fields]
+            names = [str(field.column) for field in model._meta.concrete_fields if not field.generated]
             chosen = ", ".join(changes.get(name, f'"{name}"') for name in names)
             quoted = ", ".join(f'"{name}"' for name in names)
             cursor.execute(
