@@ -32,13 +32,14 @@ class LocalInventory:
             is_new = first_time(key, lambda: held.extend(_hold_all(wanted, key)))
         except StepRefused as error:
             raise Declined(str(error), provider=PROVIDER, operation="reserve", code=error.code) from error
-        if not is_new:
-            held = _rows(key, Reservation.Status.HELD, Reservation.Status.SHIPPED)
-        if not held:
+        if is_new:
+            return _reserved(held)
+        standing = self.find_reservation(key=key)
+        if standing is None:
             raise Declined(
                 "This was held, and given back since.", provider=PROVIDER, operation="reserve", code="already_undone"
             )
-        return _reserved(held)
+        return standing
 
     def find_reservation(self, *, key: str) -> Reserved | None:
         """What is held under this key, or was shipped from it; None if nothing is."""
