@@ -31,6 +31,7 @@ from tests.doubles.adyen import CUSTOMER, notification
 from tests.doubles.server import Reply
 from tests.factories import make_order, make_shop
 from tests.orders.pages import visitor
+from tests.races import together
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -95,6 +96,23 @@ class TestPayPal:
         till.orders[method]["status"] = "COMPLETED"
 
         assert failing(lambda: charge(method), Declined).code == "number_taken"
+
+    def test_what_another_worker_of_ours_took_in_the_meantime_is_ours(self, till: Any) -> None:
+        """It noted that it would ask, and took the money, between our reading of the note and of the order."""
+        method = till.approved(number="ORDEROK")
+        answer = till.answer
+
+        def meanwhile(call: Any) -> Any:
+            if call.method == "GET" and till.orders[method]["status"] == "APPROVED":
+                till.orders[method]["status"] = "COMPLETED"
+                made = {"id": "ORDEROKC1", "status": "COMPLETED", "amount": {"currency_code": "EUR", "value": "99.99"}}
+                till.orders[method]["purchase_units"][0]["payments"] = {"captures": [made]}
+                together(lambda: OutsideEffect.objects.update(facts={"asked": True}))
+            return answer(call)
+
+        till.answer = meanwhile
+
+        assert charge(method).status == "completed"
 
     def test_a_number_from_outside_is_no_address(self, till: Any) -> None:
         for token in ("..", "ORDEROK:capture", "tok_visa"):

@@ -250,6 +250,8 @@ class PayPalGateway:
                 raise self._http.declined(operation, "This is no order of PayPal's.", "order_not_found")
             effect = effects.take_number(effect, method, operation)
         order = self._order(operation, effect)
+        if not is_ours and order.get("status") == "COMPLETED":
+            effect.refresh_from_db()  # another worker may have asked since, which it writes down before it does
         if not is_ours and not effect.facts.get("asked") and order.get("status") == "COMPLETED":
             # Taken before we ever asked: by somebody else, for something else.
             raise self._http.declined(
