@@ -117,6 +117,8 @@ def main() -> None:
         bench.folder = folder
         with bench.database("PostgreSQL") as url:
             found = bench.ours("benchmarks.pages", "measure", ORDERS, database=url)
+        with bench.database("PostgreSQL") as url:
+            felt = bench.ours("benchmarks.browsing", ORDERS, database=url)
     weights = found.pop("weights")
     say(f"{'page':<28}{'p50':>9}{'p95':>9}{'goal':>7}{'queries':>9}{'kB':>7}")
     for name, one in found.items():
@@ -127,8 +129,17 @@ def main() -> None:
     say(f"a deep page beside the first: {deep} (goal 1.2)")
     for kind, kilobytes in weights.items():
         say(f"{kind}: {kilobytes} kB compressed (goal {WEIGHTS[kind]})")
+    for name, one in felt.items():
+        say(f"{name:<28}" + ", ".join(f"{key} {value}" for key, value in one.items()))
     machine = {"cores": os.cpu_count(), "processor": platform.machine(), "python": platform.python_version()}
-    told = {"machine": machine, "orders": ORDERS, "deep_page_ratio": deep, "weights": weights, "pages": found}
+    told = {
+        "machine": machine,
+        "orders": ORDERS,
+        "deep_page_ratio": deep,
+        "weights": weights,
+        "pages": found,
+        "felt": felt,
+    }
     RAW.write_text(json.dumps(told, indent=2) + "\n")
 
 

@@ -321,12 +321,12 @@ def _is_open(port: int) -> bool:
 
 
 @contextmanager
-def _running(*command: str) -> Iterator[None]:
+def _running(*command: str) -> Iterator[subprocess.Popen[bytes]]:
     process = subprocess.Popen(
         [sys.executable, *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
     try:
-        yield
+        yield process
     finally:
         process.terminate()
         process.wait()

@@ -566,6 +566,23 @@ class TestForEverybody:
 
         assert hidden == []
 
+    def test_nothing_moves_when_the_script_comes(self, shop: Site, page: Page) -> None:
+        """On a slow line it comes long after the page: with it or without, all is where it is."""
+        placed("all_well", "ORD-1")
+        log_in(page, shop, "supervisor")
+        where = """() => [...document.querySelectorAll("main :is(a, section, h2, code)")]
+          .map((at) => at.getBoundingClientRect()).map((at) => [at.x, at.y, at.width, at.height].join())"""
+        page.route("**/live*.js", lambda route: route.abort())
+        page.goto(f"{shop.url}/orders/ORD-1/")
+        before = page.evaluate(where)
+        expect(page.get_by_role("button", name="Copy number")).to_have_count(0)
+
+        page.unroute("**/live*.js")
+        page.goto(f"{shop.url}/orders/ORD-1/")
+
+        expect(page.get_by_role("button", name="Copy number")).to_be_visible()
+        assert page.evaluate(where) == before
+
     @pytest.mark.parametrize("scheme", ["light", "dark"])
     def test_no_page_shuts_anybody_out(
         self, shop: Site, pages: dict[str, str], page: Page, scheme: Literal["light", "dark"]

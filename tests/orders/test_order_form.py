@@ -130,6 +130,9 @@ class TestPlacing:
         assert Order.objects.get().customer_ref == "bob"
         assert "bob" not in text_of(ada.get("/orders/new/"))
 
+    def test_products_have_their_price_as_people_read_it(self, ada: Client) -> None:
+        assert "ITEM-001 Product ITEM-001, 30.00 EUR, 10 in stock" in text_of(ada.get("/orders/new/"))
+
     def test_it_works_without_a_total(self, ada: Client) -> None:
         assert place(ada, shown_total="").status_code == 302
 
