@@ -53,7 +53,7 @@ GATEWAYS: dict[str, Setup] = {
             "STRIPE_SECRET_KEY": stripe.KEY,
             "STRIPE_WEBHOOK_SECRET": stripe.WEBHOOK_SECRET,
             "STRIPE_URL": double.url,
-            "STRIPE_TIMEOUT_SECONDS": "1",
+            "STRIPE_TIMEOUT_SECONDS": "3",
         },
     ),
     "paypal": Setup(
@@ -64,7 +64,7 @@ GATEWAYS: dict[str, Setup] = {
             "PAYPAL_CLIENT_SECRET": "secret",
             "PAYPAL_WEBHOOK_ID": "WEBHOOK1",
             "PAYPAL_URL": double.url,
-            "PAYPAL_TIMEOUT_SECONDS": "1",
+            "PAYPAL_TIMEOUT_SECONDS": "3",
         },
     ),
     "adyen": Setup(
@@ -76,7 +76,7 @@ GATEWAYS: dict[str, Setup] = {
             "ADYEN_HMAC_KEY": adyen.HMAC_KEY,
             "ADYEN_RETURN_URL": "https://shop.example/paid",
             "ADYEN_URL": f"{double.url}/v72",
-            "ADYEN_TIMEOUT_SECONDS": "1",
+            "ADYEN_TIMEOUT_SECONDS": "3",
         },
     ),
 }
@@ -86,7 +86,7 @@ def _carrier(prefix: str, path: str = "", **more: str) -> Callable[[Any], Mappin
     return lambda double: {
         **SHIPPER,
         f"{prefix}_URL": double.url + path,
-        f"{prefix}_TIMEOUT_SECONDS": "1",
+        f"{prefix}_TIMEOUT_SECONDS": "3",
         **{f"{prefix}_{name}": value for name, value in more.items()},
     }
 
@@ -122,7 +122,7 @@ INVENTORIES: dict[str, Setup] = {
             "SAP_PLANT": sap.PLANT,
             "SAP_STORAGE_LOCATION": sap.LOCATION,
             "SAP_COST_CENTER": "10101101",
-            "SAP_TIMEOUT_SECONDS": "2",
+            "SAP_TIMEOUT_SECONDS": "3",
         },
     ),
     "oracle": Setup(
@@ -134,7 +134,7 @@ INVENTORIES: dict[str, Setup] = {
             "ORACLE_PASSWORD": "secret",
             "ORACLE_ORGANIZATION": "M1",
             "ORACLE_SUBINVENTORY": "Stores",
-            "ORACLE_TIMEOUT_SECONDS": "1",
+            "ORACLE_TIMEOUT_SECONDS": "3",
         },
     ),
     "http": Setup(
@@ -143,7 +143,7 @@ INVENTORIES: dict[str, Setup] = {
         settings=lambda double: {
             "INVENTORY_URL": double.url,
             "INVENTORY_TOKEN": "token",
-            "INVENTORY_TIMEOUT_SECONDS": "1",
+            "INVENTORY_TIMEOUT_SECONDS": "3",
         },
     ),
 }
@@ -156,7 +156,7 @@ MAILERS: dict[str, Setup] = {
             "SENDGRID_API_KEY": "SG.key",
             "SENDGRID_WEBHOOK_KEY": double.public_key,
             "SENDGRID_URL": double.url,
-            "SENDGRID_TIMEOUT_SECONDS": "1",
+            "SENDGRID_TIMEOUT_SECONDS": "3",
         },
     ),
     "ses": Setup(
@@ -168,7 +168,7 @@ MAILERS: dict[str, Setup] = {
             "SES_SECRET_ACCESS_KEY": "secret",
             "SES_SNS_TOPIC": TOPIC,
             "SES_URL": double.url,
-            "SES_TIMEOUT_SECONDS": "1",
+            "SES_TIMEOUT_SECONDS": "3",
         },
     ),
 }
