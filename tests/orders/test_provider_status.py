@@ -160,7 +160,7 @@ def test_secrets_are_shown_as_set_or_not(outside: Outside) -> None:
 
     shown = dict(provider_status.shown_settings("payments", "stripe"))
 
-    assert (shown["STRIPE_SECRET_KEY"], shown["STRIPE_TIMEOUT_SECONDS"]) == ("set", "1")
+    assert (shown["STRIPE_SECRET_KEY"], shown["STRIPE_TIMEOUT_SECONDS"]) == ("set", "3")
 
 
 @pytest.mark.parametrize("value", ["stripe", "stripe=25", "stripe=a/1", "stripe=1/0", "=1/1", "stripe=1/1:x"])
