@@ -1,7 +1,7 @@
 """Measure this project beside what people would use instead; print ratios, keep the figures, draw the plots.
 
 python -m benchmarks                       everything (about half an hour)
-python -m benchmarks engine shop           some parts: engine, peers, idle, shop, history, memory
+python -m benchmarks engine shop           some parts: engine, flight, peers, idle, shop, history, memory
 python -m benchmarks --scale 0.1           a tenth of the runs: a quick look, too short to be quoted
 
 What a part finds replaces what docs/benchmarks/figures.json held of it.
@@ -32,6 +32,9 @@ RAW = ROOT / "docs" / "benchmarks" / "figures.json"
 PEERS_PYTHON = ROOT / ".venv-peers" / "bin" / "python"
 RESTATE_SERVER = ROOT / "var" / "peers" / "node_modules" / ".bin" / "restate-server"
 TEMPORAL = ROOT / ".venv-peers" / "bin" / "temporal"
+
+IN_FLIGHT = 2000
+"""Runs at once, of actions that wait: the others' have no limit."""
 
 Figures = dict[str, dict[str, Any]]
 
@@ -113,6 +116,12 @@ def engine(bench: Bench) -> None:
     bench.note("plain sqlite3, the engine's statements, 50 a commit", figure)
 
 
+def flight(bench: Bench) -> None:
+    with bench.database("PostgreSQL") as url:
+        figure = bench.ours("benchmarks.ours", "waits", bench.runs(4000), 1, IN_FLIGHT, database=url)
+    bench.note(f"ours, PostgreSQL, waits, 1, {IN_FLIGHT} in flight", figure)
+
+
 def peers(bench: Bench) -> None:
     env = {**os.environ, "RESTATE_SERVER": str(RESTATE_SERVER), "TEMPORAL": str(TEMPORAL)}
     for peer, kinds in PEERS.items():
@@ -167,6 +176,7 @@ def memory(bench: Bench) -> None:
 
 PARTS: dict[str, Callable[[Bench], None]] = {
     "engine": engine,
+    "flight": flight,
     "peers": peers,
     "idle": idle,
     "shop": shop,
@@ -188,7 +198,10 @@ def ratios(figures: Figures) -> dict[str, float]:
     wanted = {
         "restate_ratio": (ours["nothing"], best["restate", "nothing"]),
         "restate_ratio_refused": (ours["refused"], best["restate", "refused"]),
-        "restate_ratio_waits": (rate("ours, PostgreSQL, waits, 1"), best["restate", "waits"]),
+        "restate_ratio_waits": (
+            rate("ours, PostgreSQL, waits, 1", f"ours, PostgreSQL, waits, 1, {IN_FLIGHT} in flight"),
+            best["restate", "waits"],
+        ),
         "dbos_ratio": (ours["nothing"], best["dbos", "nothing"]),
         "dbos_ratio_sqlite": (lite, best["dbos", "nothing"]),
         "temporal_ratio": (ours["nothing"], best["temporal", "nothing"]),

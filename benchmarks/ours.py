@@ -1,6 +1,7 @@
 """This project: submit as fast as possible, then drain. Run as a process of its own for each database:
 
 python -m benchmarks.ours nothing 4000 2
+python -m benchmarks.ours waits 4000 1 2000    with so many runs in flight instead of 500
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ from django.db import connection, connections
 from django.db.models import Max, Min
 from django.utils import timezone
 
+from benchmarks.worker import BATCH
+
 SUBMITTED = 5000
 
 
-def measure(kind: str, runs: int, processes: int) -> dict[str, Any]:
+def measure(kind: str, runs: int, processes: int, batch: int = BATCH) -> dict[str, Any]:
     """What it takes `processes` workers to drive `runs` runs; all counted in the rows they leave."""
     from benchmarks.sagas import SAGAS
     from sagas.models import SagaRun, StepRecord
@@ -37,7 +40,9 @@ def measure(kind: str, runs: int, processes: int) -> dict[str, Any]:
     written, commits = _wal(), _commits()
     connections.close_all()
     workers = [
-        subprocess.Popen([sys.executable, "-m", "benchmarks.worker"], stdout=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.worker", "--batch", str(batch)], stdout=subprocess.PIPE, text=True
+        )
         for _ in range(processes)
     ]
     told = [json.loads(worker.communicate()[0]) for worker in workers]
@@ -100,4 +105,4 @@ def _commits() -> int | None:
 if __name__ == "__main__":
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "benchmarks.settings")
     django.setup()
-    sys.stdout.write(json.dumps(measure(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))) + "\n")
+    sys.stdout.write(json.dumps(measure(sys.argv[1], *map(int, sys.argv[2:]))) + "\n")

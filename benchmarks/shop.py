@@ -122,7 +122,7 @@ def post(count: int, processes: int, *, is_driven: bool = True) -> dict[str, Any
             raise RuntimeError(f"{answer.status}: {text.decode()[:300]}")
 
     with (
-        _running(*web, "--blocking-threads", "4", "--no-ws", "config.wsgi:application"),
+        _running(*web, "--workers", "2", "--blocking-threads", "4", "--no-ws", "config.wsgi:application"),
         _running("manage.py", "sagaworker") if is_driven else nullcontext(),
     ):
         wait_for("the web server", lambda: _is_open(port))

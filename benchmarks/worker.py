@@ -1,6 +1,6 @@
 """One worker process: drives what is due until nothing is. DATABASE_URL says where.
 
-python -m benchmarks.worker [--threads 8]
+python -m benchmarks.worker [--threads 8] [--batch 500]
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ BATCH = 500
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--threads", type=int, default=32)
-    threads: int = parser.parse_args().threads
+    parser.add_argument("--batch", type=int, default=BATCH, help="Runs in flight at the most.")
+    asked = parser.parse_args()
     django.setup()
-    settings.SAGA_THREADS = threads
+    settings.SAGA_THREADS = asked.threads
     from sagas.driver import Driver, Limits
 
     limits = Limits.from_settings()
-    limits.batch, limits.linger = BATCH, timedelta(0)
+    limits.batch, limits.linger = asked.batch, timedelta(0)
     begin = time.process_time()
     taken = asyncio.run(Driver(limits=limits).drive(seconds=600))
     told = {
