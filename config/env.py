@@ -94,6 +94,14 @@ def env_rate(name: str, default: str) -> Rate:
     return Rate(most=int(most), seconds=int(seconds))
 
 
+def env_link(name: str, place: str) -> str:
+    """An outside page's address with a place to fill in: `https://logs.example.com/?q={run}`. Empty: there is none."""
+    value = env_text(name)
+    if value and (urlsplit(value).scheme not in {"http", "https"} or place not in value):
+        raise ImproperlyConfigured(f"{name}={value!r}: expected an address like https://logs.example.com/?q={place}.")
+    return value
+
+
 class Limit(NamedTuple):
     """So many times in so many seconds, and so many at once; 0: no limit."""
 

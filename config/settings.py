@@ -17,6 +17,7 @@ from config.env import (
     env_int,
     env_json,
     env_limits,
+    env_link,
     env_list,
     env_mailer,
     env_rate,
@@ -156,6 +157,7 @@ SAGA_MAY_ACT = "orders.roles.can"  # (user, act) -> bool: who may help a run on;
 SAGA_MAY_NOT_WORDS = "orders.roles.refusal"  # (user, act) -> what is said to whoever may not
 SAGA_API_ONCE = "orders.api_idempotency.once"  # keeps the answers to acts that came with an Idempotency-Key
 SAGA_SUBJECT_PAGES = {"order_processing": "order_detail"}  # the page of what a run was started for, by its business key
+SAGA_LOGS_LINK = env_link("SAGA_LOGS_LINK", "{run}")  # where the log's lines of a run are to be read
 SAGA_PROVIDERS_PAGE = "provider_list"  # the page of the outside systems that steps ask; empty: there is none
 SAGA_STARTERS = {"order": "orders.api.start_order"}  # `saga start order FILE`: what is more than a run
 SAGA_AMOUNTS_AT_RISK = {"order_processing": "orders.selectors.amounts_held"}  # by business key and currency

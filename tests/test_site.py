@@ -58,6 +58,18 @@ class TestEnv:
         with pytest.raises(ImproperlyConfigured, match=f"^THING='{value}': expected "):
             env.env_seconds("THING", 1)
 
+    @pytest.mark.parametrize("value", ["https://logs.example.com", "javascript:alert('{run}')", "logs/{run}"])
+    def test_a_link_that_leads_nowhere_stops_the_start(self, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+        monkeypatch.setenv("THING", value)
+
+        with pytest.raises(ImproperlyConfigured, match=r"expected an address like https://logs\.example\.com/\?q="):
+            env.env_link("THING", "{run}")
+
+    def test_a_link_is_taken_as_it_is(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert env.env_link("THING", "{run}") == ""
+        monkeypatch.setenv("THING", "https://logs.example.com/{run}")
+        assert env.env_link("THING", "{run}") == "https://logs.example.com/{run}"
+
     @pytest.mark.parametrize(
         ("address", "expected"),
         [

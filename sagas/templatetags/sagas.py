@@ -163,6 +163,12 @@ def subject_page(run: SagaRun) -> str:
     return reverse("run_detail", args=[run.pk])
 
 
+@register.simple_tag
+def logs_link(run: SagaRun) -> str:
+    """Where the log's lines of the run are to be read, by settings.SAGA_LOGS_LINK; empty: nobody said where."""
+    return str(getattr(settings, "SAGA_LOGS_LINK", "")).replace("{run}", str(run.pk))
+
+
 @register.filter
 def person(actor: str) -> str:
     """Somebody as people call them: user:sam is sam; whose name says more is kept whole."""

@@ -98,6 +98,16 @@ class TestWhoSeesWhat:
         assert run_of(order).cancel_requested_at is None
         assert "/runs/" not in ada.get(f"/orders/{order.order_id}/").content.decode()
 
+    def test_a_runs_page_leads_to_its_lines_in_the_log(self, gina: Client, settings: Any) -> None:
+        run = run_of(make_order())
+        assert "Log of this run" not in text_of(gina.get(f"/runs/{run.pk}/"))
+
+        settings.SAGA_LOGS_LINK = 'https://logs.example.com/?q="{run}"&days=7'
+
+        page = gina.get(f"/runs/{run.pk}/").content.decode()
+        link = f'href="https://logs.example.com/?q=&quot;{run.pk}&quot;&amp;days=7" rel="noopener noreferrer"'
+        assert f"{link}>Log of this run<" in page
+
     @pytest.mark.parametrize("number", ["ORD-NONE", "%00", "ORD%00-123", "%F0%9F%92%A5", "x" * 500, "'%20OR%201=1--"])
     def test_an_order_that_is_not_there_is_not_found(self, gina: Client, number: str) -> None:
         make_order()
