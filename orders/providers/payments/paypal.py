@@ -252,11 +252,11 @@ class PayPalGateway:
         order = self._order(operation, effect)
         if not is_ours and order.get("status") == "COMPLETED":
             effect.refresh_from_db()  # another worker may have asked since, which it writes down before it does
-        if not is_ours and not effect.facts.get("asked") and order.get("status") == "COMPLETED":
-            # Taken before we ever asked: by somebody else, for something else.
-            raise self._http.declined(
-                operation, "This payment was taken before.", "number_taken", provider_id=effect.remote_id
-            )
+            if not effect.facts.get("asked"):
+                # Taken before we ever asked: by somebody else, for something else.
+                raise self._http.declined(
+                    operation, "This payment was taken before.", "number_taken", provider_id=effect.remote_id
+                )
         if order.get("status") == "APPROVED":
             effect = effects.note(effect, asked=True)
             self._check_amount(operation, order, value, currency)
