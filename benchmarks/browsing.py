@@ -8,7 +8,6 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import shutil
 import statistics
 import sys
 import threading
@@ -19,9 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import django
-from django.db import connection, connections
+from django.db import connections
 
-from tests.conftest import CHROMIUM_ARGUMENTS, CHROMIUM_NAMES
+from tests import chromium
 from tests.processes import free_port, wait_for
 
 if TYPE_CHECKING:
@@ -49,26 +48,14 @@ CHANGED = "(before) => document.querySelector('h1').innerText !== before || docu
 
 def measure(orders: int) -> dict[str, Any]:
     """On a PostgreSQL that is empty before."""
-    from django.test import Client
-
-    from benchmarks.shop import _fields, _is_open, _multiply, _open_shop, _place, _running
-    from orders.models import User
-    from orders.services import place_order
+    from benchmarks.shop import _is_open, _running, filled_shop
     from sagas.models import SagaRun
-    from sagas.testing import run_to_end
 
-    _open_shop()
-    _multiply(orders)
-    order = _place("WATCHED")
-    run_to_end(SagaRun.objects.get(business_key=order.order_id))
-    fields = {**_fields(), "ship_postcode": "00000", "card_token": "tok_refund_fails"}
-    stuck, _ = place_order(order_id="STUCK", **fields)
-    run = SagaRun.objects.get(business_key=stuck.order_id)
-    run_to_end(run)
-    with connection.cursor() as cursor:
-        cursor.execute("ANALYZE")
-    client = Client(headers={"host": "localhost"})
-    client.force_login(User.objects.get(username="supervisor"))
+    program = chromium.find()
+    if program is None:
+        raise RuntimeError("No Chromium found; install the system's package.")
+    client = filled_shop(orders, stuck=1)
+    run = SagaRun.objects.get(business_key="STUCK-0")
     session = client.cookies["sessionid"].value
     connections.close_all()
     port = free_port()
@@ -76,7 +63,7 @@ def measure(orders: int) -> dict[str, Any]:
     with _running(*web, "--blocking-threads", "4", "--no-ws", "config.wsgi:application") as server:
         wait_for("the web server", lambda: _is_open(port))
         told = {"tabs": _tabs(port, session, server.pid), "export": _export(port, session, server.pid)}
-        with _chromium() as browser:
+        with chromium.running(program) as browser:
             pages = {"list": "/orders/", "order": "/orders/WATCHED/", "run": f"/runs/{run.pk}/"}
             pages |= {"inbox": "/runs/attention/"}
             for name, path in pages.items():
@@ -174,19 +161,6 @@ def _click(browser: Browser, port: int, session: str) -> dict[str, Any]:
             page.wait_for_function(CHANGED, arg=before)
             took.append((time.monotonic() - begin) * 1000)
     return {"p50_ms": round(statistics.median(took)), "slowest_ms": round(max(took))}
-
-
-@contextmanager
-def _chromium() -> Iterator[Browser]:
-    from playwright.sync_api import sync_playwright
-
-    found = next(filter(None, map(shutil.which, CHROMIUM_NAMES)), None)
-    if found is None:
-        raise RuntimeError("No Chromium found; install the system's package, or leave this measure out.")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=CHROMIUM_ARGUMENTS)
-        yield browser
-        browser.close()
 
 
 @contextmanager

@@ -45,29 +45,14 @@ WEIGHTS = {"html": 30, "css": 20, "js": 25}
 
 def measure(orders: int) -> dict[str, Any]:
     """Server time, queries and weight of each page."""
-    from django.test import Client
-
-    from benchmarks.shop import _fields, _multiply, _open_shop, _place
-    from orders.models import Order, Shipment, User
-    from orders.services import place_order
+    from benchmarks.shop import filled_shop
+    from orders.models import Order, Shipment
     from sagas.models import SagaRun
-    from sagas.testing import run_to_end
 
-    _open_shop()
-    _multiply(orders)
-    order = _place("WATCHED")
-    run_to_end(SagaRun.objects.get(business_key=order.order_id))
-    for number in range(STUCK):
-        fields = {**_fields(), "ship_postcode": "00000", "card_token": "tok_refund_fails"}
-        stuck, _ = place_order(order_id=f"STUCK-{number}", **fields)
-        run_to_end(SagaRun.objects.get(business_key=stuck.order_id))
-    with connection.cursor() as cursor:
-        cursor.execute("ANALYZE")
+    client = filled_shop(orders, stuck=STUCK)
     deep = Order.objects.order_by("-placed_at").values_list("order_id", flat=True)[orders * 9 // 10]
-    tracking = Shipment.objects.get(order=order).tracking_number
+    tracking = Shipment.objects.get(order__order_id="WATCHED").tracking_number
     run = SagaRun.objects.get(business_key="STUCK-0")
-    client = Client(headers={"host": "localhost"})
-    client.force_login(User.objects.get(username="supervisor"))
     top = client.get("/orders/?top=WATCHED", headers={"X-Live": "1"})
     paths = {
         "list": ("/orders/", {}),

@@ -233,6 +233,32 @@ def _multiply(count: int) -> None:
         cursor.execute("VACUUM ANALYZE")
 
 
+def filled_shop(orders: int, *, stuck: int) -> Any:
+    """That many orders of long ago, WATCHED, which is completed, and STUCK-0 and on, which need a person.
+
+    The client of a supervisor, to look at them.
+    """
+    from django.test import Client
+
+    from orders.models import User
+    from orders.services import place_order
+    from sagas.models import SagaRun
+    from sagas.testing import run_to_end
+
+    _open_shop()
+    _multiply(orders)
+    run_to_end(SagaRun.objects.get(business_key=_place("WATCHED").order_id))
+    refused = {**_fields(), "ship_postcode": "00000", "card_token": "tok_refund_fails"}
+    for number in range(stuck):
+        order, _ = place_order(order_id=f"STUCK-{number}", **refused)
+        run_to_end(SagaRun.objects.get(business_key=order.order_id))
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE")
+    client = Client(headers={"host": "localhost"})
+    client.force_login(User.objects.get(username="supervisor"))
+    return client
+
+
 def _long_ago(column: str) -> str:
     return f"{column} - make_interval(secs => n)"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings as hypothesis_settings
 
-from tests import servers
+from tests import chromium, servers
 from tests.emptying import empty_quickly
 from tests.processes import Site
 
@@ -25,18 +24,6 @@ hypothesis_settings.register_profile("harder", deadline=None, print_blob=True, m
 hypothesis_settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "orders"))
 
 empty_quickly()
-
-CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
-CHROMIUM_ARGUMENTS = [
-    "--no-sandbox",  # root may not have one, and nothing but our own pages is opened
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    # Nothing may be asked of the outside world, on a machine that may not even have one.
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 failed = pytest.StashKey[bool]()
 
@@ -82,19 +69,15 @@ def browser() -> Iterator[Browser]:
     One per module, because Playwright's event loop runs in the test's thread as long as it lives, and async tests
     want a loop of their own there.
     """
-    from playwright.sync_api import sync_playwright
-
-    found = next(filter(None, map(shutil.which, CHROMIUM_NAMES)), None)
+    found = chromium.find()
     if found is None:
         if os.environ.get("CI"):
             pytest.fail("No Chromium found; .ci/run should have installed one.")
         pytest.skip("No Chromium on this machine; install the system's package to run the browser tests.")
-    with pytest.MonkeyPatch.context() as patch, sync_playwright() as playwright:
+    with pytest.MonkeyPatch.context() as patch, chromium.running(found) as browser:
         # Because of that loop Django takes the test for async code and would refuse it the ORM.
         patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
-        browser = playwright.chromium.launch(executable_path=found, args=CHROMIUM_ARGUMENTS)
         yield browser
-        browser.close()
 
 
 @pytest.fixture
