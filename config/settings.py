@@ -267,6 +267,7 @@ SPECTACULAR_SETTINGS = {
         "AttemptOutcome": "sagas.api_shapes.OUTCOMES",
         "Direction": "sagas.api_shapes.DIRECTIONS",
         "StepKind": "sagas.api_shapes.KINDS",
+        "HealthState": "sagas.api_health.LINE_STATES",
         "BulkAct": "sagas.api_bulk.BULK_ACTS",
         "BulkState": "sagas.api_bulk.BULK_STATES",
         "BulkItemState": "sagas.api_bulk.ITEM_STATES",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from sagas import api, api_bulk, api_parts
+from sagas import api, api_bulk, api_health, api_parts, api_statistics
 
 urlpatterns = [
     path("saga-runs", api.RunListApi.as_view(), name="api-saga-runs"),
@@ -21,6 +21,8 @@ urlpatterns = [
     ),
     path("saga-definitions", api_parts.DefinitionListApi.as_view(), name="api-saga-definitions"),
     path("saga-definitions/<str:name>", api_parts.DefinitionApi.as_view(), name="api-saga-definition"),
+    path("saga-statistics", api_statistics.StatisticsApi.as_view(), name="api-saga-statistics"),
+    path("health", api_health.HealthApi.as_view(), name="api-health"),
     path("bulk-operations", api_bulk.BulkCollectionApi.as_view(), name="api-bulk-operations"),
     path("bulk-operations/<uuid:operation_id>", api_bulk.BulkDetailApi.as_view(), name="api-bulk-operation"),
     path("bulk-operations/<uuid:operation_id>/items", api_bulk.BulkItemsApi.as_view(), name="api-bulk-items"),

@@ -108,6 +108,37 @@ class Waiting:
     """When the oldest of them began."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Overview:
+    """All of it: what page, API and command tell."""
+
+    period: Period
+    parts: Sequence[Part]
+    work: Sequence[Work]
+    is_sample: bool
+    """Only the newest SAMPLE attempts were looked at."""
+    causes: Sequence[Cause]
+    waiting: Sequence[Waiting]
+
+    @property
+    def totals(self) -> dict[str, int]:
+        """The runs that began in the period, by how they stand now."""
+        return {end: sum(part.counts[end] for part in self.parts) for end in ENDS}
+
+
+def overview_of(period: Period, now: datetime) -> Overview:
+    """How runs went in the period, and what waits now. Four queries."""
+    done, is_sample = work(period, now)
+    return Overview(
+        period=period,
+        parts=outcomes(period, now),
+        work=done,
+        is_sample=is_sample,
+        causes=causes(period, now),
+        waiting=waiting(),
+    )
+
+
 def outcomes(period: Period, now: datetime) -> list[Part]:
     """The runs that began in the period, part by part."""
     starts = period.starts(now)

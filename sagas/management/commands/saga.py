@@ -301,26 +301,25 @@ class Command(ShellCommand):
 
     def _stats(self, options: dict[str, Any]) -> None:
         now, period = timezone.now(), overview.PERIODS[options["since"]]
-        parts = overview.outcomes(period, now)
-        totals = {end: sum(part.counts[end] for part in parts) for end in overview.ENDS}
-        done, is_sample = overview.work(period, now)
-        causes, waiting = overview.causes(period, now), overview.waiting()
+        seen = overview.overview_of(period, now)
+        totals, steps = seen.totals, [vars(one) for one in seen.work]
+        causes, waiting = [vars(one) for one in seen.causes], [vars(one) for one in seen.waiting]
         if options["json"]:
             told = {
                 "since": options["since"],
                 "outcomes": totals,
-                "steps": [vars(one) for one in done],
-                "steps_are_of_the_newest": overview.SAMPLE if is_sample else None,
-                "causes": [vars(one) for one in causes],
-                "waiting": [vars(one) for one in waiting],
+                "steps": steps,
+                "steps_are_of_the_newest": overview.SAMPLE if seen.is_sample else None,
+                "causes": causes,
+                "waiting": waiting,
             }
             self.stdout.write(console.as_json(told))
             return
         self._lines([f"{period.words}: {sum(totals.values()):,} runs began", ""])
         self._lines([f"{end.replace('_', ' '):<16} {count:>9,}" for end, count in totals.items()])
-        self._part("Steps and undos", [vars(one) for one in done], ("title", "tries", "succeeded", "p50", "p95"))
-        self._part("Why runs turned back", [vars(one) for one in causes], ("title", "code", "runs"))
-        self._part("What waits now", [vars(one) for one in waiting], ("what", "runs", "since"))
+        self._part("Steps and undos", steps, ("title", "tries", "succeeded", "p50", "p95"))
+        self._part("Why runs turned back", causes, ("title", "code", "runs"))
+        self._part("What waits now", waiting, ("what", "runs", "since"))
 
     def _part(self, title: str, rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
         if rows:
