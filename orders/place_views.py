@@ -9,6 +9,7 @@ from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 
@@ -22,9 +23,10 @@ from orders.login import too_often
 from orders.models import User
 from orders.money import quantize
 from orders.order_processing import ORDER_SAGA
-from orders.roles import actor_of
+from orders.roles import actor_of, is_staff
 from orders.services import place_order
 from sagas.plans import Move, Plan
+from sagas.twins import command_of, curl_of, word_of
 
 UNDONE = "Until the carrier has the parcel you can cancel the order: all of it is undone then, and the money goes back."
 
@@ -99,8 +101,33 @@ def _review(request: HttpRequest, form: OrderForm, order: CheckedOrder) -> HttpR
         "scenario": BY_NAME.get(form.scenario),
         "fields": form.sent(),
         "plan": Plan(moves=moves, end=UNDONE),
+        **_twins(request, form, order),
     }
     return render(request, "orders/order_review.html", context)
+
+
+def _twins(request: HttpRequest, form: OrderForm, order: CheckedOrder) -> dict[str, str]:
+    """The curl line, and for staff the command, that place this very order; of a scenario there are none."""
+    if form.scenario:
+        return {}
+    body = {
+        "order_id": form.order_id,
+        "items": [{"sku": line.sku, "quantity": line.quantity} for line in order.lines],
+        "total_amount": {"amount": form.shown_total, "currency": order.currency},
+        "email": order.email,
+        "shipping_address": {
+            "name": order.ship_name,
+            "line1": order.ship_line1,
+            "city": order.ship_city,
+            "postcode": order.ship_postcode,
+            "country": order.ship_country,
+        },
+        "payment": {"token": "$CARD_TOKEN"},  # a token is for the gateway alone, and in no page
+    }
+    word = word_of(body).replace("$CARD_TOKEN", """'"$CARD_TOKEN"'""")
+    command = f"printf %s {word} | {command_of('saga', 'start', 'order', '-')}" if is_staff(request.user) else ""
+    key = f"Idempotency-Key: {form.order_id}"
+    return {"command": command, "curl": curl_of(request, reverse("api-orders"), word, header=key)}
 
 
 def _defaults(request: HttpRequest) -> dict[str, str]:

@@ -18,6 +18,7 @@ from sagas.plans import SHORTEST_REASON, reason_fault
 from sagas.presentation import ACT_EVENTS
 from sagas.selectors import RunView
 from sagas.states import Direction
+from sagas.twins import act_twins
 from sagas.views import ACTS, run_or_404, safe_back, staff_only
 
 LONGEST_EVIDENCE = 500
@@ -82,6 +83,7 @@ def run_act(request: HttpRequest, run_id: UUID, act: str) -> HttpResponse:
         else:
             _do(request, run_id, asked)
             return redirect(back)
+    command, curl = act_twins(request, run_id, act, asked.step, asked.direction)
     context = {
         "section": "runs",
         "view": view,
@@ -95,6 +97,8 @@ def run_act(request: HttpRequest, run_id: UUID, act: str) -> HttpResponse:
         "faults": faults,
         "shortest": SHORTEST_REASON,
         "back": back,
+        "command": command,
+        "curl": curl,
     }
     return render(request, "sagas/run_act.html", context, status=status)
 

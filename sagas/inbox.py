@@ -28,7 +28,8 @@ from sagas.permissions import actor_of, may, require
 from sagas.plans import SHORTEST_REASON, reason_fault
 from sagas.presentation import ITEM_BADGES
 from sagas.states import BulkState, ItemState, RunStatus
-from sagas.views import acts_of, curl_of, safe_back, staff_only
+from sagas.twins import command_of, curl_of, many_twins
+from sagas.views import acts_of, safe_back, staff_only
 
 SHOWN = 20
 """Of a preview's runs."""
@@ -69,8 +70,8 @@ def run_attention(request: HttpRequest) -> HttpResponse:
         "may_bulk": may(request, "bulk"),
         "back": request.get_full_path(),
         "tag": tag,
-        "command": f"python manage.py saga list --status {RunStatus.NEEDS_ATTENTION.value}",
-        "curl": curl_of(request, f"{reverse('api-saga-runs')}?status={RunStatus.NEEDS_ATTENTION.value}"),
+        "command": command_of("saga", "list", "--status", RunStatus.NEEDS_ATTENTION.value),
+        "curl": curl_of(request, f"{reverse('api-saga-runs')}?state={RunStatus.NEEDS_ATTENTION.value}"),
         "now": now,
     }
     template = "sagas/_attention.html" if request.headers.get("X-Live") else "sagas/run_attention.html"
@@ -166,6 +167,7 @@ def bulk_new(request: HttpRequest) -> HttpResponse:
                 fault = str(error)
             else:
                 return redirect("bulk_detail", operation.pk)
+    command, curl = many_twins(request, act, [item.run.pk for item in items], cause.step, cause.direction)
     context = {
         "section": "attention",
         "act": act,
@@ -179,6 +181,8 @@ def bulk_new(request: HttpRequest) -> HttpResponse:
         "shortest": SHORTEST_REASON,
         "reason": given.get("reason", ""),
         "fields": [*cause._asdict().items(), ("act", act), ("seen", seen)],
+        "command": command,
+        "curl": curl,
     }
     return render(request, "sagas/bulk_new.html", context, status=400 if fault else 200)
 
@@ -216,6 +220,7 @@ def bulk_detail(request: HttpRequest, operation_id: UUID) -> HttpResponse:
         "is_open": operation.state == BulkState.OPEN.value,
         "is_stopped": operation.state == BulkState.STOPPED.value,
         "live_address": request.get_full_path(),
+        "curl": curl_of(request, reverse("api-bulk-items", kwargs={"operation_id": operation_id})),
     }
     template = "sagas/_bulk.html" if request.headers.get("X-Live") else "sagas/bulk_detail.html"
     return render(request, template, context)

@@ -24,12 +24,13 @@ from sagas import charts, health, selectors
 from sagas.export import exported
 from sagas.graph import picture
 from sagas.models import SagaRun
-from sagas.overview import ENDS, PERIODS, SAMPLE, causes, outcomes, waiting, work
+from sagas.overview import ENDS, PERIODS, SAMPLE, overview_of
 from sagas.permissions import may
 from sagas.presentation import changes, timeline
 from sagas.replay import test_case
 from sagas.selectors import RunView
 from sagas.states import RunStatus
+from sagas.twins import command_of, curl_of, list_twins
 
 PAGE = 50
 ACTS = {
@@ -74,17 +75,19 @@ def run_list(request: HttpRequest) -> HttpResponse:
         asked["status"] = ""
     # Errors have no index of their own: without a limit, a rare one would have all of history read.
     period = PERIODS.get(asked["since"]) or (PERIODS["day"] if asked["error"] else None)
+    since = timezone.now() - period.length if period else None
     runs = selectors.newest_runs(
         status=asked["status"],
         saga=asked["saga"],
         key=asked["key"],
         error=asked["error"],
-        since=timezone.now() - period.length if period else None,
+        since=since,
         before=request.GET.get("before", ""),
     )
     page = list(runs[: PAGE + 1])
     views = selectors.views_for(page[:PAGE])
     kept = {name: value for name, value in asked.items() if value}
+    command, curl = list_twins(request, asked, period, since)
     context = {
         "section": "runs",
         "views": [views[run.pk] for run in page[:PAGE]],
@@ -99,6 +102,8 @@ def run_list(request: HttpRequest) -> HttpResponse:
         "is_filtered": bool(kept),
         "periods": [(one.name, one.words, one is period) for one in PERIODS.values()],
         "older": "?" + urlencode({**kept, "before": page[PAGE - 1].pk}) if len(page) > PAGE else "",
+        "command": command,
+        "curl": curl,
     }
     return render(request, "sagas/run_list.html", context)
 
@@ -119,7 +124,7 @@ def run_detail(request: HttpRequest, run_id: UUID) -> HttpResponse:
         # The newest first to be seen: of a run that has been tried for days it is the end that matters.
         "tries": tries.get_page(request.GET.get("tries") or tries.num_pages),
         "events": events.get_page(request.GET.get("events") or events.num_pages),
-        "command": f"python manage.py saga show {view.run.pk} --events",
+        "command": command_of("saga", "show", str(view.run.pk), "--events"),
         "test_case": test_case(view),
         "curl": curl_of(request, api_address),
         "changes": changes(view),
@@ -155,25 +160,25 @@ def overview(request: HttpRequest) -> HttpResponse:
         messages.error(request, f"There is no period {name[:40]!r}. There are: {', '.join(PERIODS)}.")
         return redirect("overview")
     now = timezone.now()
-    parts = outcomes(period, now)
-    rects, top = charts.columns([part.counts for part in parts], {end: end for end in ENDS})
-    done, is_sample = work(period, now)
-    totals = {end: sum(part.counts[end] for part in parts) for end in ENDS}
+    seen = overview_of(period, now)
+    totals = seen.totals
+    rects, top = charts.columns([part.counts for part in seen.parts], {end: end for end in ENDS})
     context = {
         "section": "overview",
         "period": period,
         "periods": [(one.name, one.words, one is period) for one in PERIODS.values()],
-        "parts": parts,
+        "parts": seen.parts,
         "rects": rects,
         "top": top,
         "legend": [(end, END_WORDS[end], totals[end]) for end in ENDS],
         "ends": ENDS,
         "began": sum(totals.values()),
-        "work": charts.beside(done, [one.p50 for one in done], [one.p95 for one in done]),
-        "sample": SAMPLE if is_sample else 0,
-        "causes": causes(period, now),
-        "waiting": waiting(),
-        "command": f"python manage.py saga stats --since {period.name}",
+        "work": charts.beside(seen.work, [one.p50 for one in seen.work], [one.p95 for one in seen.work]),
+        "sample": SAMPLE if seen.is_sample else 0,
+        "causes": seen.causes,
+        "waiting": seen.waiting,
+        "command": command_of("saga", "stats", "--since", period.name),
+        "curl": curl_of(request, f"{reverse('api-saga-statistics')}?since={period.name}"),
         "now": now,
     }
     return render(request, "sagas/overview.html", context)
@@ -191,6 +196,8 @@ def health_page(request: HttpRequest) -> HttpResponse:
         "lines": found,
         "worst": health.as_json(found, now)["state"],
         "providers_page": settings.SAGA_PROVIDERS_PAGE,
+        "command": command_of("saga", "doctor"),
+        "curl": curl_of(request, reverse("api-health")),
         "now": now,
     }
     return render(request, "sagas/health.html", context)
@@ -211,11 +218,6 @@ def runbooks(request: HttpRequest) -> HttpResponse:
     """sagas/runbooks.html: what each line of the health page means, and what to do."""
     context = {"section": "health", "providers_page": settings.SAGA_PROVIDERS_PAGE}
     return render(request, "sagas/runbooks.html", context)
-
-
-def curl_of(request: HttpRequest, address: str) -> str:
-    """How a program asks for it."""
-    return f'curl -H "Authorization: Bearer $API_KEY" "{request.build_absolute_uri(address)}"'
 
 
 def run_or_404(run_id: UUID) -> RunView:

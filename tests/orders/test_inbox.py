@@ -84,7 +84,7 @@ class TestInbox:
         page = gina.get("/runs/attention/").content.decode()
 
         assert 'data-copy="python manage.py saga list --status needs_attention"' in page
-        assert "http://testserver/api/v1/saga-runs?status=needs_attention" in page
+        assert "http://testserver/api/v1/saga-runs?state=needs_attention" in page
         assert (
             'data-copy="python manage.py saga stats --since week"'
             in gina.get("/overview/?period=week").content.decode()
