@@ -75,7 +75,10 @@ class OrderCollectionApi(ApiView):
         error_code = serializers.CharField(required=False, max_length=100, help_text="Why it turned back.")
         tag = serializers.CharField(required=False, max_length=services.LONGEST_TAG)
         q = serializers.CharField(
-            required=False, max_length=100, help_text="Part of a number, an e-mail address, a name or a reference."
+            required=False,
+            max_length=100,
+            help_text="The id of a reservation, transaction, shipment, parcel, mail or request; or part of a number, "
+            "an e-mail address, a name or a reference.",
         )
         sort = serializers.ChoiceField(
             choices=[("-placed_at", "newest first"), ("placed_at", "oldest first")], default="-placed_at"
@@ -186,8 +189,10 @@ def _asked_for(orders: QuerySet[Order], query: dict[str, Any]) -> QuerySet[Order
         orders = orders.filter(placed_at__lt=query["placed_to"])
     if "q" in query:
         part = query["q"]
+        named = selectors.find_by_any_id(orders, part)
         orders = orders.filter(
-            Q(order_id__icontains=part)
+            Q(pk__in=list(named))
+            | Q(order_id__icontains=part)
             | Q(email__icontains=part)
             | Q(ship_name__icontains=part)
             | Q(customer_ref__icontains=part)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from datetime import datetime
 
 from django.contrib.auth.decorators import login_required
 from django.db.models import OuterRef, Q, QuerySet, Subquery
@@ -13,7 +14,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_GET
 
-from orders import list_columns, selectors
+from orders import list_columns, list_copies, selectors
 from orders.list_acts import BULK_ACTS
 from orders.list_columns import Column
 from orders.models import Order
@@ -23,8 +24,9 @@ from orders.preferences import FIRST_VIEW
 from orders.refusals import refused
 from orders.roles import Act, actor_of, can, is_staff
 from orders.saved_views import views_of
-from orders.views import curl_of, storable
+from orders.views import storable
 from sagas.selectors import SagaRun
+from sagas.views import curl_of
 
 PAGE = 25
 MOST_NEWER = 100
@@ -103,7 +105,7 @@ def order_list(request: HttpRequest) -> HttpResponse:
         "steps": [(step.name, step.display, step.name == asked.step) for step in ORDER_SAGA.steps],
         "choices": [(column, column in columns) for column in list_columns.COLUMNS if staff or not column.is_staffs],
         "export": reverse("order_export") + (f"?{query}" if query else ""),
-        "curl": curl_of(reverse("api-orders")) if staff else "",
+        "copies": _copies(request, asked, now) if staff else [],
         "bulk_acts": BULK_ACTS.items(),
         "live_address": list_address(query, before=edge, at=at, top=top or first),
     }
@@ -140,6 +142,16 @@ def _with_version(orders: QuerySet[Order]) -> QuerySet[Order]:
         for name, column in (("status", "status"), ("changed_at", "updated_at"), ("owner", "assignment__owner"))
     }
     return orders.only("pk", "order_id").annotate(**versions)
+
+
+def _copies(request: HttpRequest, asked: OrderFilter, now: datetime) -> list[tuple[str, str]]:
+    """(the button's words, what it copies): the list as it is narrowed now, told as a command and as a request."""
+    command, command_lacks = list_copies.command(asked)
+    query, api_lacks = list_copies.api_query(asked, now)
+    return [
+        (list_copies.named("Copy as command", command_lacks), command),
+        (list_copies.named("Copy as curl", api_lacks), curl_of(request, list_copies.api_address(query))),
+    ]
 
 
 def _older(asked: OrderFilter, query: str, last: Order) -> str:

@@ -149,9 +149,9 @@ class OrderFilter:
         if self.step or self.error:
             orders = selectors.at_step(orders, step=self.step, error=self.error)
         if self.placed_from:
-            orders = orders.filter(placed_at__gte=_midnight(self.placed_from))
+            orders = orders.filter(placed_at__gte=midnight(self.placed_from))
         if self.placed_to:
-            orders = orders.filter(placed_at__lt=_midnight(self.placed_to) + timedelta(days=1))
+            orders = orders.filter(placed_at__lt=midnight(self.placed_to) + timedelta(days=1))
         if self.least:
             orders = orders.filter(total_amount__gte=Decimal(self.least))
         if self.most:
@@ -175,7 +175,7 @@ class OrderFilter:
 
     def _by_state(self, orders: QuerySet[Order], now: datetime) -> QuerySet[Order]:
         if self.state == "today":
-            return orders.filter(placed_at__gte=_midnight(timezone.localdate(now).isoformat()))
+            return orders.filter(placed_at__gte=midnight(timezone.localdate(now).isoformat()))
         if self.state:
             orders = selectors.in_status(orders, *STATES[self.state])
         if self.state == "refund_pending":
@@ -258,7 +258,7 @@ def _amount(text: str) -> str:
     return f"{amount:f}"
 
 
-def _midnight(day: str) -> datetime:
+def midnight(day: str) -> datetime:
     """Where whoever looks is."""
     return datetime.combine(date.fromisoformat(day), datetime.min.time(), tzinfo=timezone.get_current_timezone())
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotModified
@@ -26,6 +25,7 @@ from orders.services import add_note, hand_over_refusal
 from orders.story import KINDS, story
 from sagas.selectors import owner_of, retriable
 from sagas.states import RunStatus
+from sagas.views import curl_of
 
 
 @never_cache
@@ -67,11 +67,6 @@ def order_note(request: HttpRequest, order_id: str) -> HttpResponse:
     else:
         messages.success(request, "The note is kept.")
     return redirect("order_detail", order_id)
-
-
-def curl_of(address: str) -> str:
-    """How a program asks for it."""
-    return f'curl -H "Authorization: Bearer $API_KEY" {settings.SITE_URL}{address}'
 
 
 def storable(text: str) -> str:
@@ -124,7 +119,7 @@ def _detail(request: HttpRequest, order_id: str) -> dict[str, Any]:
         "retriable": _retriable(view) if can(request.user, Act.RETRY) else [],
         "command": f"python manage.py saga show {order_id}",
         "api_address": api_address,
-        "curl": curl_of(api_address),
+        "curl": curl_of(request, api_address),
         "live_address": _with_kind(reverse("order_live", args=[order_id]), kind),
         "history": story(view, kind=kind, with_notes=staff),
         "now": timezone.now(),

@@ -186,6 +186,8 @@ class TestListing:
         assert self.numbers(orders, placed_from=middle, sort="placed_at") == ["ORD-4", "ORD-5", "ORD-6", "ORD-7"]
         assert self.numbers(orders, placed_to=middle) == ["ORD-3", "ORD-2", "ORD-1"]
         assert self.numbers(orders, q="rd-5") == ["ORD-5"]
+        shipment = Shipment.objects.get(order__order_id="ORD-3")
+        assert self.numbers(orders, q=shipment.tracking_number) == ["ORD-3"]
         assert self.numbers(orders, step="process_payment") == []
         assert self.numbers(orders, error_code="card_declined") == []
         assert self.numbers(orders, q="%") == []

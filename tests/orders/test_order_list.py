@@ -43,6 +43,12 @@ def seen_in(page: Any) -> str:
     return str(seen)
 
 
+def copied(response: Any, button: str) -> list[str]:
+    """What the buttons of that name copy."""
+    found = re.findall(r'data-copy="([^"]*)" hidden>([^<]*)<', response.content.decode())
+    return [unescape(text) for text, words in found if unescape(words) == button]
+
+
 def links(response: Any) -> dict[str, str]:
     """Text -> address of every link."""
     found = re.findall(r'<a [^>]*href="([^"]*)"[^>]*>(.*?)</a>', response.content.decode(), re.DOTALL)
@@ -100,6 +106,59 @@ class TestFilters:
 
         assert order_ids(response) == numbers
         assert f"{len(numbers)} order{'' if len(numbers) == 1 else 's'}" in text_of(response)
+
+    @pytest.mark.parametrize(
+        "query",
+        [
+            "",
+            "sort=oldest",
+            "state=today",
+            "state=needs_attention&customer=carla",
+            "error=address_not_served",
+            "step=process_payment",
+            "tag=gift",
+            "q=ORD-BACK&customer=bob",
+            "q=no-such-order",
+            "placed_from=2000-01-01&placed_to=2000-01-02",
+        ],
+    )
+    def test_the_copied_request_finds_the_same_orders(self, gina: Client, query: str) -> None:
+        response = gina.get(f"/orders/?{query}", HTTP_HOST="testserver")
+
+        (curl,) = copied(response, "Copy as curl")
+        (address,) = re.findall(
+            r'^curl -H "Authorization: Bearer \$API_KEY" "http://testserver(/api/v1/orders[^"]*)"$', curl
+        )
+        assert sorted(one["order_id"] for one in gina.get(address).json()["results"]) == sorted(order_ids(response))
+
+    @pytest.mark.parametrize(
+        ("query", "button", "command"),
+        [
+            ("", "Copy as command", ""),
+            ("state=needs_attention", "Copy as command", " --status needs_attention"),
+            ("error=no+such", "Copy as command", " --error 'no such'"),
+            ("step=process_payment", "Copy as command", " --step process_payment"),
+            ("state=undone&least=10", "Copy as command, but for: the view Undone, at least", ""),
+            (
+                "state=undone&least=10&sort=dearest",
+                "Copy as command, but for: the view Undone, at least, the order",
+                "",
+            ),
+        ],
+    )
+    def test_the_copied_command_has_the_filters_that_commands_know(
+        self, gina: Client, query: str, button: str, command: str
+    ) -> None:
+        response = gina.get(f"/orders/?{query}")
+
+        assert copied(response, button) == [f"python manage.py saga list --saga order_processing{command}"]
+
+    def test_a_button_says_which_filters_a_request_has_no_words_for(self, gina: Client) -> None:
+        response = gina.get("/orders/?state=in_progress&owner=me&noted=1&customer=bob&sort=dearest")
+
+        words = "Copy as curl, but for: the view In progress, looked after by, with notes, the order"
+        (curl,) = copied(response, words)
+        assert curl.endswith('/api/v1/orders?user_id=bob"')
 
     def test_days_are_whole(self, gina: Client) -> None:
         today = timezone.now().date().isoformat()
