@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from datetime import datetime, timedelta
 from urllib.parse import urlencode
 
@@ -11,6 +10,7 @@ from django.utils import timezone
 
 from orders.order_filter import STATES, VIEWS, WORDS, OrderFilter, midnight
 from orders.order_processing import ORDER_SAGA
+from sagas.twins import command_of
 
 API_NAMES = {"customer": "user_id", "step": "step", "error": "error_code", "tag": "tag", "q": "q"}
 API_SORTS = {"": "", "oldest": "placed_at"}
@@ -41,14 +41,14 @@ def api_address(query: str) -> str:
 
 def command(asked: OrderFilter) -> tuple[str, list[str]]:
     """(the command that lists the same orders' runs, the filters it has no words for)."""
-    words = ["python", "manage.py", "saga", "list", "--saga", ORDER_SAGA.name]
+    words = ["saga", "list", "--saga", ORDER_SAGA.name]
     if status := _status(asked):
         words += ["--status", status]
     for ours, theirs in COMMAND_NAMES.items():
         if value := getattr(asked, ours):
             words += [theirs, value]
     rest = _untold(asked, set(COMMAND_NAMES), has_state=bool(status))
-    return shlex.join(words), [*rest, "the order"] if asked.sort else rest
+    return command_of(*words), [*rest, "the order"] if asked.sort else rest
 
 
 def named(words: str, rest: list[str]) -> str:

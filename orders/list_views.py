@@ -26,7 +26,7 @@ from orders.roles import Act, actor_of, can, is_staff
 from orders.saved_views import views_of
 from orders.views import storable
 from sagas.selectors import SagaRun
-from sagas.views import curl_of
+from sagas.twins import curl_of
 
 PAGE = 25
 MOST_NEWER = 100

@@ -25,7 +25,7 @@ from orders.services import add_note, hand_over_refusal
 from orders.story import KINDS, story
 from sagas.selectors import owner_of, retriable
 from sagas.states import RunStatus
-from sagas.views import curl_of
+from sagas.twins import curl_of
 
 
 @never_cache
