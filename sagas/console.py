@@ -18,7 +18,7 @@ from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 from django.utils import timezone
 
-from sagas import queue, registry, selectors
+from sagas import heartbeats, queue, registry, selectors
 from sagas.definition import Saga
 from sagas.models import SagaRun
 from sagas.presentation import OUTCOME_BADGES, STEP_BADGES, UNDO_BADGES, Badge, seconds_text
@@ -233,6 +233,9 @@ def _work() -> list[Finding]:
         found = [Finding(level="fail", what="workers", words=words, remedy=remedy)]
     else:
         found = [Finding(level="ok", what="workers", words=f"nothing is overdue{last}")]
+    if not sum(heartbeats.alive(now).values()):
+        remedy = "Start `manage.py sagaworker`."
+        found.append(Finding(level="warn", what="workers", words="none is alive", remedy=remedy))
     waiting = selectors.counts()[RunStatus.NEEDS_ATTENTION.value]
     if waiting:
         remedy = f"See {getattr(settings, 'SITE_URL', '')}/runs/attention/ or `saga list --status needs_attention`."

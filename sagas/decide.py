@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any
 
 from sagas.definition import Kind, Saga, Step
-from sagas.states import DONE, Direction, Outcome, RunStatus
+from sagas.states import DONE, WORKER_LOST, Direction, Outcome, RunStatus
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,7 +164,7 @@ def progress(saga: Saga, history: History, step: Step, direction: Direction, now
         return Progress(
             stand=Stand.READY,
             number=last.number,
-            maybe_done=_may_have_happened(tries),
+            maybe_done=may_have_happened(tries),
             signal=_heard(history, tries),
         )
     if last.outcome is Outcome.WAITING:
@@ -199,7 +199,7 @@ def _heard(history: History, tries: list[Attempt]) -> Mapping[str, Any] | None:
 
 def _waiting(history: History, tries: list[Attempt], now: datetime) -> Progress:
     last = tries[-1]
-    maybe_done = _may_have_happened(tries)
+    maybe_done = may_have_happened(tries)
     passed = last.retry_at is not None and now >= last.retry_at
     code = message = ""
     if last.wait_signal in history.signals:
@@ -221,7 +221,7 @@ def _after_failure(history: History, step: Step, direction: Direction, tries: li
     last = tries[-1]
     policy = step.policy(direction)
     failures = _failures(history, tries, direction)
-    maybe_done = _may_have_happened(tries)
+    maybe_done = may_have_happened(tries)
     refused = last.outcome is Outcome.REFUSED
     due = last.retry_at or now
     first = next(a for a in tries if a.number > _fresh_from(history, last))
@@ -234,7 +234,7 @@ def _after_failure(history: History, step: Step, direction: Direction, tries: li
             number=last.number,
             failures=failures,
             maybe_done=maybe_done,
-            code=last.error_code or "worker_lost",
+            code=last.error_code or WORKER_LOST,
             message=last.error_message or "The worker was lost before the outcome was recorded.",
             refused=refused,
         )
@@ -265,7 +265,7 @@ def _failures(history: History, tries: list[Attempt], direction: Direction) -> i
     )
 
 
-def _may_have_happened(tries: list[Attempt]) -> bool:
+def may_have_happened(tries: list[Attempt]) -> bool:
     """Whether an outcome is open: unknown, and neither a look-up nor a clear no has settled it since."""
     open_question = False
     for attempt in tries:

@@ -20,7 +20,7 @@ from django.db.models import QuerySet
 from django.utils import timezone
 from django.utils.module_loading import import_string
 
-from sagas import queue, selectors
+from sagas import heartbeats, queue, selectors
 from sagas.attention import OVERDUE_AFTER, lateness, waits_since
 from sagas.models import SagaRun, StepRecord
 from sagas.overview import step_titles
@@ -30,10 +30,9 @@ OK, WARNING, FAILING = "ok", "warning", "failing"
 BEHIND_AFTER = timedelta(seconds=30)
 STALLED_AFTER = timedelta(seconds=10)
 """Sooner than sagaworker restarts the cluster: what it mends is to be seen here first."""
-SEEN_WITHIN = timedelta(hours=1)
 LATELY = timedelta(minutes=5)
 AMONG = 5_000
-"""Of so many of the newest attempts it is told who made them, and how they went."""
+"""Of so many of the newest attempts it is told how they went."""
 FEW = 5
 """Fewer tries than that say nothing."""
 WELL, BADLY = 0.9, 0.5
@@ -172,17 +171,15 @@ def _queue(now: datetime) -> Line:
 
 
 def _workers(now: datetime) -> Line:
-    newest = StepRecord.objects.exclude(worker="").order_by("-id")[:AMONG]
-    seen: dict[str, datetime] = {}
-    for worker, began in newest.values_list("worker", "started_at"):
-        seen.setdefault(worker, began)
-    lately = [worker for worker, began in seen.items() if now - began <= SEEN_WITHIN]
-    last = max(seen.values(), default=None)
-    if last is None:
-        return Line(name="workers", title="Workers", state=OK, text="none has begun anything yet")
-    number = f"{len(lately)} worker{'' if len(lately) == 1 else 's'} in the last hour"
-    text = f"{number}; the last one began something {int((now - last).total_seconds())} s ago"
-    return Line(name="workers", title="Workers", state=OK, text=text)
+    count = sum(heartbeats.alive(now).values())
+    if not count:
+        seen = max(heartbeats.last_seen().values(), default=None)
+        ago = f"the last one was seen {int((now - seen).total_seconds())} s ago" if seen else "none was seen lately"
+        text = f"none is alive; {ago}. Start `manage.py sagaworker`"
+        return Line(name="workers", title="Workers", state=FAILING, text=text, since=seen)
+    began = selectors.worker_seen_at()
+    last = f"the last attempt began {int((now - began).total_seconds())} s ago" if began else "nothing was begun yet"
+    return Line(name="workers", title="Workers", state=OK, text=f"{count} alive; {last}")
 
 
 def _sweep(now: datetime) -> Line:

@@ -25,7 +25,7 @@ from sagas.exceptions import UnknownSaga
 from sagas.models import RunEvent, SagaRun, Signal, StepRecord
 from sagas.notices import STEP_DONE, Notice, tell
 from sagas.retry import full_jitter
-from sagas.states import ENDED, RUN_MOVES, Direction, Outcome, RunStatus
+from sagas.states import ENDED, RUN_MOVES, WORKER_LOST, Direction, Outcome, RunStatus
 
 log = logging.getLogger(__name__)
 
@@ -415,7 +415,7 @@ def _close_lost(records: Iterable[StepRecord], now: datetime) -> list[StepRecord
         record.outcome = Outcome.UNKNOWN.value
         record.ended_at = max(now, record.started_at)
         record.retry_at = now
-        record.error_code = "worker_lost"
+        record.error_code = WORKER_LOST
         record.error_message = "The worker was lost before the outcome was recorded."
     return lost
 

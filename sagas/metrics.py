@@ -9,7 +9,7 @@ from datetime import datetime
 from django.db.models import Count, Min
 from django.utils import timezone
 
-from sagas import counting, journal, queue
+from sagas import counting, heartbeats, journal, queue
 from sagas.models import SagaRun
 from sagas.states import LIVE
 from sagas.tallies import SWEPT, count_up, labelled, tallies
@@ -17,10 +17,13 @@ from sagas.tallies import SWEPT, count_up, labelled, tallies
 PREFIX = "order_saga_"
 HELP = {
     "compensations_total": "Runs that turned back, by the step that was the cause.",
+    "duplicate_deliveries_total": "Effects that were there already when they were asked for again: found by their key.",
     "oldest_run_age_seconds": "How long ago the oldest run in a state began.",
     "queue_depth": "Wake-ups that lie in the ORM broker.",
+    "queue_oldest_age_seconds": "How long the oldest wake-up has lain in the ORM broker, free to be taken; 0: none.",
     "due_oldest_age_seconds": "How long the run has been due that nobody has taken for longest; 0: none is.",
     "due_runs": "Runs that are due and held by nobody.",
+    "recovered_runs_total": "Times that a run was taken over from a worker that died or lost its lease.",
     "run_duration_seconds": "From a run's start to its end, or to where it needs a person.",
     "runs_finished_total": "Runs that came to an end, or need a person.",
     "runs_in_state": "Runs that are not at an end.",
@@ -29,6 +32,8 @@ HELP = {
     "step_duration_seconds": "How long attempts took.",
     "step_retry_delay_seconds": "How long it was until the next try.",
     "unknown_outcomes_total": "Attempts whose answer was lost.",
+    "worker_heartbeat_age_seconds": "How long ago a worker was last seen.",
+    "workers_alive": "Workers that have just been seen.",
     SWEPT: "When somebody last looked for runs that nobody was told of.",
 }
 PARTS = ("_bucket", "_sum", "_count")
@@ -69,6 +74,13 @@ def engine_samples(now: datetime | None = None, *, help_of: Mapping[str, str] = 
     backlog = queue.backlog()
     if backlog is not None:
         yield _gauge("queue_depth", backlog)
+        since = queue.oldest_wake_up()
+        yield _gauge("queue_oldest_age_seconds", max((at - since).total_seconds(), 0) if since else 0)
+    alive = heartbeats.alive(at)
+    for cluster in sorted({queue.CLUSTER, *alive}):
+        yield _gauge("workers_alive", alive.get(cluster, 0), cluster=cluster)
+    for cluster, seen in sorted(heartbeats.last_seen().items()):
+        yield _gauge("worker_heartbeat_age_seconds", (at - seen).total_seconds(), cluster=cluster)
 
 
 def as_text(samples: Iterable[Sample]) -> str:

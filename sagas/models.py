@@ -316,6 +316,21 @@ class Tally(models.Model):
         return f"{self.name}{{{self.labels}}} {self.value:g}"
 
 
+class Heartbeat(models.Model):
+    """A worker's last sign of life."""
+
+    name = models.CharField(max_length=100, unique=True)
+    """Host and process; never told outside, since each start makes a new one."""
+    cluster = models.CharField(max_length=100)
+    """The name of the queue it works for."""
+    seen_at = models.DateTimeField()
+    alive_until = models.DateTimeField()
+    """It counts as alive until then, unless it is seen again."""
+
+    def __str__(self) -> str:
+        return f"{self.name} of {self.cluster}"
+
+
 class Barrier(models.Model):
     """An effect in our own database, once: the row commits with it. The key holds run, step and direction."""
 

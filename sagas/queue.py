@@ -21,7 +21,7 @@ from django_q.conf import Conf
 from django_q.models import OrmQ, Schedule
 from django_q.tasks import async_task
 
-from sagas import chores, counting, journal, tallies
+from sagas import chores, counting, heartbeats, journal, tallies
 from sagas.driver import Driver, Limits
 from sagas.models import BulkOperation, StepRecord
 from sagas.states import BulkState
@@ -34,6 +34,11 @@ SWEEP = "sagas.queue.sweep"
 OPERATE = "sagas.operations.work_off"
 STOP_FLAG = "SAGA_STOP_FLAG"
 """The setting that names a file; once it is there, drives finish what is under way and end."""
+CLUSTER: str = Conf.CLUSTER_NAME
+"""Which queue workers of this installation work for."""
+UNWATCHED = "without sagaworker"
+"""Clusters that nobody watches are seen by the sweep that they run, each minute, and told as one."""
+UNWATCHED_LASTS = timedelta(seconds=150)
 LAST_SECONDS = 5
 """What a drive leaves between its own end and the queue's timeout."""
 MANY = 20
@@ -105,7 +110,15 @@ def drive() -> int:
 
 
 def sweep() -> int:
-    """Ring if anything is due and held by nobody; how many runs are. Scheduled, and the last net."""
+    """What clusters do each minute by themselves: the last net, and the only sign of life of those nobody watches."""
+    waiting = ring_for_due()
+    if not settings.SAGA_STOP_FLAG:
+        heartbeats.beat(UNWATCHED, cluster=CLUSTER, now=timezone.now(), lasts=UNWATCHED_LASTS)
+    return waiting
+
+
+def ring_for_due() -> int:
+    """Ring if anything is due and held by nobody; how many runs are."""
     waiting = journal.due(timezone.now()).count()
     if waiting and not bell_is_ringing():
         _ring_safely()

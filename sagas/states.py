@@ -94,6 +94,9 @@ class Outcome(StrEnum):
     RESOLVED = "resolved"  # a person said: it is done, and here is the evidence
 
 
+WORKER_LOST = "worker_lost"
+"""The error code of an attempt whose worker was gone before its end was recorded: another took the run over."""
+
 DONE = frozenset({Outcome.SUCCEEDED, Outcome.SKIPPED, Outcome.RESOLVED})
 """The step, or its undo, needs nothing more."""
 

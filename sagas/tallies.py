@@ -11,14 +11,19 @@ from __future__ import annotations
 import time
 from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import NamedTuple
+from uuid import UUID
 
 from django.db import connection, transaction
 from django.utils import timezone
 
+from sagas import registry
+from sagas.decide import Attempt, may_have_happened
+from sagas.exceptions import DefinitionError, UnknownSaga
 from sagas.models import RunEvent, StepRecord, Tally
-from sagas.states import Direction, Outcome, RunStatus
+from sagas.states import WORKER_LOST, Direction, Outcome, RunStatus
 
 Place = tuple[tuple[str, str], ...]
 """Labels with their values."""
@@ -31,6 +36,24 @@ class Sums(defaultdict[tuple[str, str], float]):
         super().__init__(float)
 
 
+class Repeat(NamedTuple):
+    """An attempt that went well, and not as the first of its key."""
+
+    run: UUID
+    saga: str
+    version: int
+    step: str
+    direction: Direction
+    number: int
+
+    def looks_up(self) -> bool:
+        """Whether it was to ask first what became of the tries before it."""
+        try:
+            return registry.get(self.saga, self.version).step(self.step).looks_up(self.direction) is not None
+        except (UnknownSaga, DefinitionError):  # the definition is gone, or was changed since
+            return False
+
+
 PLACE = "_place"
 SWEPT = "recovery_sweep_last_success_timestamp_seconds"
 SWEPT_NOTED_EVERY = 10.0
@@ -41,7 +64,7 @@ SECONDS = 1.0
 SETTLED = timedelta(seconds=5)
 """Rows this young may still be followed by one with a lower id, whose transaction takes longer."""
 FORGOTTEN = timedelta(hours=1)
-"""An attempt open for longer is not waited for: its worker died, and what became of it is the next attempt's story."""
+"""An attempt open for longer, while others began, is not waited for: what became of it is the next one's story."""
 MOST_CODES = 100
 OTHER = "other"
 LONGEST_LABELS = 300
@@ -134,14 +157,26 @@ def _attempts(after: int, now: datetime) -> tuple[int, Sums]:
     last, known = after, _codes()
     ends: Counter[tuple[str, str, str, str, str]] = Counter()
     took, waits = defaultdict[Place, list[float]](list), defaultdict[Place, list[float]](list)
+    taken_over: set[tuple[UUID, str, datetime]] = set()
+    repeats: list[Repeat] = []
     rows = StepRecord.objects.filter(id__gt=after, started_at__lt=now - SETTLED).order_by("id")
-    columns = ("id", "run__saga", "step", "direction", "outcome", "error_code", "started_at", "ended_at", "retry_at")
-    for pk, saga, step, direction, outcome, code, started, ended, retry in rows.values_list(*columns)[:AT_A_TIME]:
-        if ended is None and started > now - FORGOTTEN:
-            break
+    newest: datetime | None = None
+    of_run = ("run_id", "run__saga", "run__version")
+    own = ("id", "step", "direction", "number", "outcome", "settled", "error_code")
+    times = ("started_at", "ended_at", "retry_at")
+    for run, saga, version, *rest in rows.values_list(*of_run, *own, *times)[:AT_A_TIME]:
+        pk, step, direction, number, outcome, settled, code, started, ended, retry = rest
+        if ended is None:
+            newest = newest or rows.reverse().values_list("started_at", flat=True)[0]
+            if started > newest - FORGOTTEN:
+                break
         last = pk
         if ended is None:
             continue
+        if code == WORKER_LOST:
+            taken_over.add((run, saga, ended))
+        if outcome == Outcome.SUCCEEDED.value and number > 1 and not settled:
+            repeats.append(Repeat(run, saga, version, step, Direction(direction), number))
         shown = code if code in known or len(known) < MOST_CODES else OTHER
         known.add(shown)
         place = (("saga", saga), ("step", step), ("direction", WAYS[direction]))
@@ -155,9 +190,35 @@ def _attempts(after: int, now: datetime) -> tuple[int, Sums]:
         sums["step_attempts_total", labels] += count
         if outcome == Outcome.UNKNOWN.value:
             sums["unknown_outcomes_total", labelled(saga=saga, step=step)] += count
+    for _, saga, _ in taken_over:
+        sums["recovered_runs_total", labelled(saga=saga)] += 1
+    for repeat in _found_by_key(repeats):
+        sums["duplicate_deliveries_total", labelled(saga=repeat.saga, step=repeat.step)] += 1
     observe(sums, "step_duration_seconds", took, ATTEMPT_BOUNDS)
     observe(sums, "step_retry_delay_seconds", waits, ATTEMPT_BOUNDS)
     return last, sums
+
+
+def _found_by_key(repeats: Iterable[Repeat]) -> Iterator[Repeat]:
+    """Those that did nothing anew: an earlier try may have had the effect, and the look-up found it.
+
+    Without a look-up nobody can tell what the provider made of the same key sent twice, and nothing is claimed.
+    """
+    asked = [repeat for repeat in repeats if repeat.looks_up()]
+    tries = defaultdict[tuple[UUID, str, str], list[Attempt]](list)
+    rows = StepRecord.objects.filter(run__in={repeat.run for repeat in asked}).order_by("id") if asked else ()
+    for row in rows:
+        way = Direction(row.direction)
+        outcome = Outcome(row.outcome) if row.outcome else None
+        attempt = Attempt(
+            step=row.step, direction=way, number=row.number, outcome=outcome,
+            started_at=row.started_at, settled=row.settled,
+        )  # fmt: skip
+        tries[row.run_id, row.step, way].append(attempt)
+    for repeat in asked:
+        of_step = tries[repeat.run, repeat.step, repeat.direction]
+        if may_have_happened([attempt for attempt in of_step if attempt.number < repeat.number]):
+            yield repeat
 
 
 def _events(after: int, now: datetime) -> tuple[int, Sums]:

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.utils import timezone
 
+from sagas import heartbeats
 from sagas.models import SagaRun, StepRecord
 from sagas.services import start
 from sagas.states import RunStatus
@@ -151,12 +153,17 @@ def test_stopping_the_supervisor_stops_everything(site: Site, world: Path, how: 
     run = send(world, "E-1")
     wait_until(run, RunStatus.COMPLETED)
     assert len(family(site)) > 3
+    assert heartbeats.alive(timezone.now()) == {"orders": 1}
 
     os.kill(supervisor.pid, how)
 
     wait_for("the end of all processes", lambda: not family(site), seconds=30)
-    if how is not signal.SIGKILL:
+    if how is signal.SIGKILL:
+        # It could say nothing any more, and is missed when its last sign of life is over.
+        assert heartbeats.alive(timezone.now() + heartbeats.LASTS) == {}
+    else:
         assert supervisor.popen.wait(5) == 0
+        assert heartbeats.alive(timezone.now()) == {}
 
 
 def test_what_is_under_way_is_finished_before_it_stops(site: Site, world: Path) -> None:

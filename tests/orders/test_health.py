@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -15,6 +16,7 @@ from django_q.models import Schedule
 from pytest_django import Settings
 
 from orders.models import ProviderHealth, WebhookDelivery, WebhookEndpoint, WebhookEvent
+from sagas import heartbeats
 from sagas.health import lines
 from sagas.models import RunEvent, SagaRun, StepRecord
 from sagas.queue import schedule_sweep
@@ -30,6 +32,7 @@ CHEAP: dict[str, Any] = {"items": [{"sku": "ITEM-001", "quantity": 1}], "total_a
 def _shop() -> None:
     make_shop()
     schedule_sweep()
+    heartbeats.beat("host:7", cluster="orders", now=timezone.now())
 
 
 def line(client: Client, name: str) -> dict[str, Any]:
@@ -50,7 +53,7 @@ def test_all_is_well(gina: Client) -> None:
     assert names[-3:] == ["providers", "webhooks", "version"]
     words = text_of(gina.get("/health/"))
     assert "Ok Migrations all applied – Runbook : Migrations" in words
-    assert "Ok Workers none has begun anything yet" in words
+    assert "Ok Workers 1 alive; nothing was begun yet" in words
 
 
 def test_it_is_for_staff_alone(client: Client) -> None:
@@ -96,10 +99,26 @@ def test_what_needs_a_person_is_a_warning_and_after_two_hours_more(gina: Client)
 
 
 def test_workers_are_counted_with_the_last_sign_of_life(gina: Client) -> None:
+    heartbeats.beat("host:8", cluster="orders", now=timezone.now())
     ended("completed")
-    workers = StepRecord.objects.exclude(worker="").values("worker").distinct().count()
 
-    assert line(gina, "workers")["text"].startswith(f"{workers} worker{'' if workers == 1 else 's'} in the last hour")
+    found = line(gina, "workers")
+
+    assert re.fullmatch(r"2 alive; the last attempt began \d+ s ago", found["text"])
+    assert (found["state"], found["since"]) == ("ok", None)
+
+
+def test_that_no_worker_is_alive_is_told_with_when_one_was_last_seen(gina: Client) -> None:
+    now = timezone.now()
+    late = now + timedelta(seconds=40)
+    heartbeats.beat("host:7", cluster="orders", now=now)
+
+    found = next(one for one in lines(late) if one.name == "workers")
+    heartbeats.stop("host:7", now=now)
+
+    assert (found.state, found.since) == ("failing", now)
+    assert found.text == "none is alive; the last one was seen 40 s ago. Start `manage.py sagaworker`"
+    assert line(gina, "workers")["state"] == "failing"
 
 
 def test_a_scheduler_that_does_not_run_is_told(gina: Client) -> None:

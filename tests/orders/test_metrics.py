@@ -13,10 +13,12 @@ import pytest
 import yaml
 from django.core.management import load_command_class
 from django.db import OperationalError, connection
+from django.db.models import F
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from django.utils.module_loading import import_string
+from django_q.models import OrmQ
 
 from config.env import Rate
 from orders.inbound import HEAR
@@ -27,10 +29,10 @@ from orders.providers.guard import Guarded
 from orders.services import cancel_order
 from orders.settling import LOOK
 from orders.webhooks.delivery import DELIVER
-from sagas import counting, queue, tallies
+from sagas import counting, heartbeats, queue, tallies
 from sagas.metrics import HELP as ENGINES_HELP
 from sagas.models import SagaRun, StepRecord, Tally
-from sagas.testing import run_to_end
+from sagas.testing import Crashed, crash_after, crash_at, run_to_end
 from tests.factories import make_order, make_shop, make_user
 from tests.orders.api_client import ORDERS, make_caller, order_body
 from tests.orders.pages import ended, visitor
@@ -41,6 +43,12 @@ pytestmark = pytest.mark.django_db(transaction=True)
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 METRICS, OPERATIONS, MONITORING = DOCS / "metrics.md", DOCS / "operations.md", DOCS / "monitoring"
 TOKEN = "what the scraper shows"
+
+
+@pytest.fixture
+def an_hour_later(a_scraper: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For stories of crashes: the clock they are played by has gone on until leases were over."""
+    monkeypatch.setattr(tallies, "SETTLED", -timedelta(hours=1))
 
 
 @pytest.fixture(autouse=True)
@@ -92,7 +100,8 @@ def test_orders_that_end_are_counted_once_however_often_it_is_scraped() -> None:
     assert first[f'step_duration_seconds_bucket{{{place},le="60"}}'] == 1
     assert first[f'step_duration_seconds_bucket{{{place},le="+Inf"}}'] == 1
     assert first[f'run_duration_seconds_count{{{RUN},outcome="completed"}}'] == 1
-    moving = ("webhook_oldest_age_seconds", "due_oldest_age_seconds", "http_")  # being asked is a request, too
+    # Being asked is a request, too.
+    moving = ("webhook_oldest_age_seconds", "due_oldest_age_seconds", "queue_oldest_age_seconds", "http_")
     assert {name: value for name, value in again.items() if not name.startswith(moving)} == {
         name: value for name, value in first.items() if not name.startswith(moving)
     }
@@ -142,7 +151,110 @@ def test_an_attempt_whose_worker_died_long_ago_holds_nobody_up() -> None:
     done = StepRecord.objects.create(step="process_payment", key="b", **common)
     StepRecord.objects.filter(pk=done.pk).update(outcome="succeeded", ended_at=long_ago)
 
+    # As long as nobody has begun anything since, it holds up nobody: there is nothing else to count.
+    while_nobody_works = scraped()
+    StepRecord.objects.create(step="create_shipment", key="c", **common | {"started_at": timezone.now()})
+
+    assert step("process_payment", "succeeded") not in while_nobody_works
     assert scraped()[step("process_payment", "succeeded")] == 1
+
+
+@pytest.mark.usefixtures("an_hour_later")
+def test_runs_that_are_taken_over_and_effects_that_are_found_by_their_key() -> None:
+    make_shop()
+    for number in ("ORD-1", "ORD-2"):
+        make_order(order_id=number, card_token="tok_visa")
+        run = SagaRun.objects.get(business_key=number)
+        with suppress(Crashed), crash_after("process_payment"):
+            run_to_end(run)
+        run_to_end(run)
+
+    found = scraped()
+
+    assert found[f"recovered_runs_total{{{RUN}}}"] == 2
+    assert found[f'duplicate_deliveries_total{{{RUN},step="process_payment"}}'] == 2
+    assert found[f'unknown_outcomes_total{{{RUN},step="process_payment"}}'] == 2
+    assert [name for name in found if name.startswith("duplicate_deliveries_total") and "payment" not in name] == []
+
+
+@pytest.mark.usefixtures("an_hour_later")
+def test_what_was_sent_again_because_it_had_not_come_through_is_no_duplicate() -> None:
+    make_shop()
+    make_order(order_id="ORD-1", card_token="tok_visa")
+    run = SagaRun.objects.get(business_key="ORD-1")
+    with suppress(Crashed), crash_at("before_call:process_payment:action"):
+        run_to_end(run)
+    run_to_end(run)
+
+    found = scraped()
+
+    assert found[f"recovered_runs_total{{{RUN}}}"] == 1
+    assert found[step("process_payment", "succeeded")] == 1
+    assert [name for name in found if name.startswith("duplicate_deliveries_total")] == []
+
+
+def test_runs_whose_workers_were_all_away_for_a_night_are_counted_when_they_are_taken_over() -> None:
+    make_shop()
+    make_order(order_id="ORD-1")
+    run = SagaRun.objects.get(business_key="ORD-1")
+    with suppress(Crashed), crash_after("reserve_inventory"):
+        run_to_end(run)
+    night = timedelta(hours=9)
+    StepRecord.objects.update(started_at=F("started_at") - night)
+    SagaRun.objects.update(lease_until=F("lease_until") - night, due_at=F("due_at") - night)
+
+    asleep = scraped()
+    run_to_end(run)
+
+    assert [name for name in asleep if name.startswith(("recovered", "step_attempts"))] == []
+    assert scraped()[f"recovered_runs_total{{{RUN}}}"] == 1
+
+
+def test_workers_are_alive_as_long_as_they_say_so() -> None:
+    now = timezone.now()
+    nobody = scraped()
+    heartbeats.beat("host:1", cluster="orders", now=now)
+    heartbeats.beat("host:2", cluster="orders", now=now - timedelta(seconds=20))
+    heartbeats.beat("host:3", cluster="orders", now=now - timedelta(seconds=31))
+    heartbeats.beat("host:4", cluster="returns", now=now - timedelta(hours=25))
+
+    found = scraped()
+    heartbeats.stop("host:1", now=now)
+    heartbeats.stop("host:2", now=now)
+    heartbeats.beat("host:5", cluster="orders", now=now - timedelta(seconds=40))  # sweeps out the one of yesterday
+    stopped = scraped()
+
+    assert nobody['workers_alive{cluster="orders"}'] == 0
+    assert [name for name in nobody if name.startswith("worker_heartbeat")] == []
+    assert found['workers_alive{cluster="orders"}'] == 2
+    assert found['worker_heartbeat_age_seconds{cluster="orders"}'] < 5
+    assert found['worker_heartbeat_age_seconds{cluster="returns"}'] >= 25 * 3600
+    assert stopped['workers_alive{cluster="orders"}'] == 0
+    assert [name for name in stopped if "returns" in name] == []
+
+
+def test_a_cluster_that_nobody_watches_is_seen_by_its_sweeps(settings: Any) -> None:
+    queue.ring_for_due()
+    before = scraped()
+    settings.SAGA_STOP_FLAG = "/nowhere/stop"  # set by sagaworker, which tells of its cluster itself
+    queue.sweep()
+    watched = scraped()
+    settings.SAGA_STOP_FLAG = ""
+    queue.sweep()
+    queue.sweep()
+
+    name = 'workers_alive{cluster="orders"}'
+    assert (before[name], watched[name], scraped()[name]) == (0, 0, 1)
+
+
+def test_how_long_the_oldest_wake_up_lies_in_the_queue() -> None:
+    empty = scraped()
+    make_shop()
+    make_order()
+    OrmQ.objects.update(lock=timezone.now() - timedelta(seconds=90))
+
+    assert empty["queue_oldest_age_seconds"] == 0
+    assert scraped()["queue_oldest_age_seconds"] == pytest.approx(90, abs=5)
 
 
 def test_a_provider_that_makes_up_codes_makes_no_more_lines(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -415,6 +415,7 @@ class TestHealth:
         assert code == 0, out
         assert "✓ migrations: all applied" in out
         assert "! attention: 1 runs wait for a person" in out
+        assert "! workers: none is alive" in out
 
     def test_work_that_nobody_takes(self, trip: Saga) -> None:
         run = make_run(trip)

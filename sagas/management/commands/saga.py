@@ -359,7 +359,7 @@ class Command(ShellCommand):
         elif options["older_than"] and not late.exists():
             self.stdout.write("Nothing has been due for so long.")
         else:
-            self.stdout.write(f"{queue.sweep()} runs are due and held by nobody.")
+            self.stdout.write(f"{queue.ring_for_due()} runs are due and held by nobody.")
 
     def _prune(self, options: dict[str, Any]) -> None:
         now, archive = timezone.now(), options["archive"]

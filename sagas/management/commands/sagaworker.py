@@ -20,8 +20,10 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 from django.db import DatabaseError, close_old_connections
+from django.utils import timezone
 
-from sagas import queue
+from sagas import heartbeats, queue
+from sagas.driver import new_worker_name
 
 STALLED_AFTER = timedelta(seconds=15)
 LONGEST_PATIENCE = timedelta(minutes=5)
@@ -55,6 +57,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         self.stopping = False
+        self.name, self.beaten_at = new_worker_name(), float("-inf")
         if hasattr(os, "nice"):
             # Who places an order waits for the answer; the order itself can wait a little longer.
             os.nice(options["nice"])
@@ -85,12 +88,14 @@ class Command(BaseCommand):
                     cluster, started = self._start(), time.monotonic()
                 elif not self._stalled(stalled_after):
                     patience = stalled_after
+                    self._beat()
                 elif time.monotonic() - started > patience.total_seconds():
                     self.stderr.write("Work is due and nobody takes it; restarting the cluster.")
                     self._end(cluster, seconds=STALLED_STOP_SECONDS)
                     cluster, started = self._start(), time.monotonic()
                     patience = min(patience * 2, LONGEST_PATIENCE)
         finally:
+            self._beat_no_more()
             self._end(cluster)
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
@@ -100,10 +105,27 @@ class Command(BaseCommand):
         """Ring for what is due; True if the bell goes unanswered."""
         close_old_connections()
         try:
-            return bool(queue.sweep()) and queue.stalled(longer_than=longer_than)
+            return bool(queue.ring_for_due()) and queue.stalled(longer_than=longer_than)
         except DatabaseError as error:
             self.stderr.write(f"The database gave no answer: {error}")
             return False
+
+    def _beat(self) -> None:
+        """A sign of life, as long as the cluster is there and does not leave work lying."""
+        if time.monotonic() - self.beaten_at < heartbeats.EVERY.total_seconds():
+            return
+        try:
+            heartbeats.beat(self.name, cluster=queue.CLUSTER, now=timezone.now())
+        except DatabaseError as error:
+            self.stderr.write(f"The database gave no answer: {error}")
+        else:
+            self.beaten_at = time.monotonic()
+
+    def _beat_no_more(self) -> None:
+        try:
+            heartbeats.stop(self.name, now=timezone.now())
+        except DatabaseError as error:
+            self.stderr.write(f"The database gave no answer: {error}")
 
     def _start(self) -> subprocess.Popen[bytes]:
         # A group of its own: stopping it reaches its workers too, and Ctrl-C reaches this process alone.

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sagas.queue import sweep
+from sagas.queue import ring_for_due
 from sagas.shell import ShellCommand
 
 
@@ -10,5 +10,5 @@ class Command(ShellCommand):
     help = "Ring the bell if runs are due and held by nobody, and say how many there are."
 
     def handle(self, *args: Any, **options: Any) -> None:
-        waiting = sweep()
+        waiting = ring_for_due()
         self.stdout.write(f"{waiting} runs are due and held by nobody.")
