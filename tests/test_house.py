@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ast
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -61,3 +62,14 @@ def test_test_requirements_contain_the_running_ones_at_the_same_version() -> Non
     }
 
     assert pins["run"] - pins["test"] == set()
+
+
+def test_pip_can_install_it_with_what_it_needs() -> None:
+    """`pip install -e .`: the packages are named, since pip refuses to choose among so many folders."""
+    told = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    imported = told["tool"]["importlinter"]["root_packages"]
+
+    assert told["build-system"]["build-backend"] == "setuptools.build_meta"
+    assert told["tool"]["setuptools"]["packages"]["find"]["include"] == [f"{name}*" for name in sorted(imported)]
+    assert told["project"]["dynamic"] == ["dependencies"]
+    assert told["tool"]["setuptools"]["dynamic"]["dependencies"] == {"file": ["requirements/run.in"]}
