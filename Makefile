@@ -8,7 +8,7 @@ PIP := $(PY) -m pip --disable-pip-version-check --no-input
 UV := $(VENV)/bin/uv
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo reset test npm simulate chaos bench bench-pages format lock shots clean
+.PHONY: help env demo reset test npm promtool simulate chaos bench bench-pages format lock shots clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-12s %s\n", $$1, $$2 }'
@@ -25,6 +25,8 @@ test: $(VENV)/test.stamp  ## run every check and every test there is
 	@$(PY) scripts/check
 
 npm: var/npm/stamp  ## fetch what tests need from npm (TypeScript, Prism); without it those are left out, except in CI
+
+promtool: var/promtool  ## fetch Prometheus' checker, for the tests of alerts; they are left out without it, except in CI
 
 SEEDS ?= 100000
 FROM ?= 10000
@@ -91,6 +93,15 @@ $(PEERS)/stamp: requirements/peers.txt benchmarks/peers/package-lock.json
 	@mkdir -p var/peers && cp benchmarks/peers/package.json benchmarks/peers/package-lock.json var/peers/
 	@npm ci --prefix var/peers --silent --ignore-scripts || echo "No npm: Restate is not measured."
 	@touch $@
+
+# The program alone, out of Debian's package: the rest of it is a server that nobody here wants to have running.
+var/promtool:
+	@command -v apt-get >/dev/null || { echo "This machine has no apt-get: install Prometheus, whose promtool is found by its name."; exit 1; }
+	@echo "Taking promtool out of Debian's package prometheus"
+	@rm -rf var/apt && mkdir -p var/apt
+	@cd var/apt && apt-get download -qq prometheus && \
+		dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x --strip-components=3 ./usr/bin/promtool
+	@mv var/apt/promtool $@ && rm -rf var/apt
 
 var/npm/stamp: tests/npm/package.json tests/npm/package-lock.json
 	@echo "Installing tests/npm/package-lock.json"
