@@ -154,6 +154,7 @@ SAGA_MAX_CLAIMS = env_int("SAGA_MAX_CLAIMS", 5, least=1)  # claims without progr
 SAGA_STOP_FLAG = env_text("SAGA_STOP_FLAG", "")  # sagaworker sets it for its cluster: a file that ends drives
 SAGA_COUNTS_KEPT = env_seconds("SAGA_COUNTS_KEPT_SECONDS", 5)  # before a process adds them to the metrics of all
 SAGA_MAY_ACT = "orders.roles.can"  # (user, act) -> bool: who may help a run on; the engine knows no roles of its own
+SAGA_OWNERS = "orders.roles.owners"  # () -> who may look after a run, as the history names people
 SAGA_MAY_NOT_WORDS = "orders.roles.refusal"  # (user, act) -> what is said to whoever may not
 SAGA_API_ONCE = "orders.api_idempotency.once"  # keeps the answers to acts that came with an Idempotency-Key
 SAGA_SUBJECT_PAGES = {"order_processing": "order_detail"}  # the page of what a run was started for, by its business key

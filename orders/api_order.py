@@ -26,6 +26,7 @@ from sagas.api_view import (
     NOT_MODIFIED,
     ApiView,
     answer_with_tag,
+    check_owner,
     check_version,
     tag_of,
 )
@@ -103,6 +104,7 @@ class OrderDetailApi(ApiView):
         data = checked(self.Input, request.data)
         if "owner" in data:
             _check_may_assign(request)
+            check_owner(data["owner"] or "", asked_by=actor_of(request))
         with transaction.atomic():  # both or neither
             # Of two with the same version one comes second, and is told so: it would take the other's tags off unseen.
             services.hold(order_id=order_id)

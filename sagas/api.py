@@ -27,6 +27,7 @@ from sagas.api_view import (
     NOT_MODIFIED,
     StaffView,
     answer_with_tag,
+    check_owner,
     check_version,
     once,
     tag_of,
@@ -120,6 +121,7 @@ class RunDetailApi(StaffView):
         view = view_or_404(run_id)
         owner = checked(self.Input, request.data)["owner"] or ""
         check_version(request, RunDetail(view).data)
+        check_owner(owner, asked_by=actor_of(request))
         services.assign(run_id=run_id, owner=owner, actor=actor_of(request))
         data = RunDetail(view_or_404(run_id)).data
         return Response(data, headers={"ETag": tag_of(data)})

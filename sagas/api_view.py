@@ -12,7 +12,7 @@ from django.http import HttpRequest
 from django.utils.cache import patch_vary_headers
 from django.utils.module_loading import import_string
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse
-from rest_framework.exceptions import APIException
+from rest_framework.exceptions import APIException, ErrorDetail, ValidationError
 from rest_framework.permissions import BasePermission
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
@@ -20,7 +20,7 @@ from rest_framework.response import Response
 from rest_framework.settings import api_settings
 from rest_framework.views import APIView
 
-from sagas.permissions import may
+from sagas.permissions import may, may_look_after
 
 IF_NONE_MATCH = OpenApiParameter(
     "If-None-Match",
@@ -145,6 +145,13 @@ def check_version(request: Request, data: Any) -> None:
         raise VersionRequired
     if not _is_among(tag_of(data), known):
         raise VersionMismatch
+
+
+def check_owner(owner: str, *, asked_by: str) -> None:
+    """Raises ValidationError unless `owner` may look after a run. An empty one is everybody."""
+    if not may_look_after(owner, asked_by=asked_by):
+        words = f"{owner} is nobody who may look after it. Name yourself, or somebody of the staff, as user:gina."
+        raise ValidationError({"owner": [ErrorDetail(words, code="unknown_owner")]})
 
 
 def once(request: Request, work: Callable[[], Response]) -> Response:

@@ -104,24 +104,6 @@ def _short_hash(of: object) -> str:
 
 @require_POST
 @staff_only
-def run_assign(request: HttpRequest, run_id: UUID) -> HttpResponse:
-    """Take a run on, or with an empty `owner` give it back to everybody."""
-    require(request, "assign")
-    me = actor_of(request)
-    is_taken = request.POST.get("owner") == "me"
-    try:
-        services.assign(run_id=run_id, owner=me if is_taken else "", actor=me)
-    except SagaRun.DoesNotExist:
-        raise Http404 from None
-    except ActRefused as error:
-        messages.error(request, str(error))
-    else:
-        messages.success(request, "You look after it now." if is_taken else "It is everybody's again.")
-    return redirect(safe_back(request, run_id))
-
-
-@require_POST
-@staff_only
 def run_snooze(request: HttpRequest, run_id: UUID) -> HttpResponse:
     """Put a run off for a while, or with an empty `rest` have it back."""
     require(request, "assign")

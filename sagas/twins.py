@@ -44,9 +44,11 @@ def word_of(body: Mapping[str, Any], said: Sequence[str] = ()) -> str:
     return word
 
 
-def curl_of(request: HttpRequest, address: str, word: str = "", *, header: str = "If-Match: *") -> str:
-    """How a program asks for an address, or sends what `word_of` made there."""
-    line = 'curl -H "Authorization: Bearer $API_KEY"'
+def curl_of(
+    request: HttpRequest, address: str, word: str = "", *, header: str = "If-Match: *", method: str = ""
+) -> str:
+    """How a program asks for an address, or sends what `word_of` made there, by POST unless `method` says otherwise."""
+    line = "curl" + (f" -X {method}" if method else "") + ' -H "Authorization: Bearer $API_KEY"'
     if word:
         line += f' -H "Content-Type: application/json" -H {shlex.quote(header)} -d {word}'
     return f'{line} "{request.build_absolute_uri(address)}"'
@@ -80,6 +82,11 @@ def act_twins(request: HttpRequest, run_id: UUID, act: str, step: str, direction
     body = {"step": step, "direction": direction} if needs_place else {}
     said = ["reason", *(["evidence"] if needs_evidence else [])]
     return command, curl_of(request, reverse(ACT_ADDRESSES[act], kwargs={"run_id": run_id}), word_of(body, said))
+
+
+def assign_twin(request: HttpRequest, run_id: UUID) -> str:
+    """The curl line that says who looks after a run."""
+    return curl_of(request, reverse("api-saga-run", kwargs={"run_id": run_id}), word_of({}, ["owner"]), method="PATCH")
 
 
 def many_twins(request: HttpRequest, act: str, run_ids: Sequence[UUID], step: str, direction: str) -> tuple[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from sagas import act_views, inbox, views
+from sagas import act_views, assign_views, inbox, views
 
 urlpatterns = [
     path("", views.run_list, name="run_list"),
@@ -16,7 +16,7 @@ urlpatterns = [
     path("bulk/<uuid:operation_id>/<str:act>/", inbox.bulk_act, name="bulk_act"),
     path("<uuid:run_id>/", views.run_detail, name="run_detail"),
     path("<uuid:run_id>/export/", views.run_export, name="run_export"),
-    path("<uuid:run_id>/assign/", inbox.run_assign, name="run_assign"),
+    path("<uuid:run_id>/assign/", assign_views.run_assign, name="run_assign"),
     path("<uuid:run_id>/snooze/", inbox.run_snooze, name="run_snooze"),
     path("<uuid:run_id>/<slug:act>/", act_views.run_act, name="run_act"),
 ]

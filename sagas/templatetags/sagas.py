@@ -80,6 +80,9 @@ def event_words(event: RunEvent) -> str:
     if event.kind == "snoozed":
         until = timezone.localtime(datetime.fromisoformat(event.data["until"]))
         words += f" until {until:%Y-%m-%d %H:%M %Z}"
+    owner = event.data.get("owner", "")
+    if event.kind == "assigned" and owner != event.actor:
+        words = f"Handed to {person(owner)}"
     if event.step and not event.reason:
         what = "the undo of " if event.direction == "compensation" else ""
         words += f": {what}{event.step.replace('_', ' ')}"

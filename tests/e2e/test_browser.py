@@ -468,6 +468,7 @@ def pages(shop: Site) -> dict[str, str]:
         "acts on many": "/runs/bulk/",
         "retry": f"/runs/{run}/retry/?{undo}",
         "settle by hand": f"/runs/{run}/resolve/?{undo}",
+        "hand to somebody": f"/runs/{run}/assign/",
         "overview": "/overview/",
         "overview of a quiet hour": "/overview/?period=hour",
         "abandon": f"/runs/{run}/abandon/",

@@ -153,6 +153,15 @@ class TestVersions:
         assert back.json()["owner"] == ""
         assert [event["kind"] for event in back.json()["events"]][-2:] == ["assigned", "released"]
 
+    @pytest.mark.parametrize("owner", ["user:ada", "user:nobody", "gina", "key:other"])
+    def test_nobody_is_given_what_they_may_not_help(self, gina: Caller, ada: Caller, owner: str) -> None:
+        order = ended("needs_attention")
+
+        for path in (f"{RUNS}/{order.run_id}", f"{ORDERS}/{order.order_id}"):
+            response = sent(gina, "PATCH", path, {"owner": owner}, If_Match="*")
+            assert faults(response) == [("/owner", "unknown_owner")]
+        assert gina.get(f"{RUNS}/{order.run_id}").json()["owner"] == ""
+
     def test_customers_take_nothing_on(self, ada: Caller) -> None:
         order = ended("needs_attention")
 

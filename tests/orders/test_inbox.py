@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 import pytest
+from django.contrib.auth.models import User
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -19,7 +20,7 @@ from sagas.models import Assignment, BulkItem, BulkOperation
 from sagas.operations import digest_of, work_off
 from sagas.testing import run_to_end
 from tests.factories import make_shop
-from tests.orders.pages import INLINE, ended, run_of, text_of, told
+from tests.orders.pages import INLINE, ended, run_of, text_of, told, visitor
 
 pytestmark = pytest.mark.django_db
 
@@ -102,6 +103,42 @@ class TestInbox:
         assert "Taken on" in text_of(gina.get(f"/runs/{order.run_id}/"))
         gina.post(address, {"owner": ""})
         assert "Nothing of yours waits." in text_of(gina.get("/runs/attention/?mine=1"))
+
+    def test_one_hands_a_run_to_somebody_else(self, gina: Client, sam: Client) -> None:
+        order = stuck(1)
+        visitor("bob", role="agent")
+        visitor("vera", role="viewer")
+        visitor("carl")
+        address = f"/runs/{order.run_id}/assign/"
+
+        asked = gina.get(f"{address}?next=/orders/ORD-1/").content.decode()
+        handed = gina.post(address, {"owner": "user:bob", "next": "/orders/ORD-1/"})
+
+        assert re.findall(r'<option value="([^"]*)">([^<]*)<', asked) == [
+            ("user:bob", "bob"),
+            ("user:gina", "gina, that is you"),
+            ("user:sam", "sam"),
+        ]
+        assert (handed.headers["Location"], told(handed)) == ("/orders/ORD-1/", ["bob looks after it now."])
+        page = text_of(gina.get("/orders/ORD-1/"))
+        assert "looked after by bob" in page
+        assert "Handed to bob by user:gina" in page
+        assert "Now: bob." in text_of(sam.get(address))
+        assert '<option value="">nobody in particular</option>' in sam.get(address).content.decode()
+
+    @pytest.mark.parametrize("owner", ["user:vera", "user:carl", "user:gone", "user:nobody", "bob", "\0", "x" * 400])
+    def test_nobody_is_given_what_they_may_not_help(self, gina: Client, owner: str) -> None:
+        order = stuck(1)
+        visitor("vera", role="viewer")
+        visitor("carl")
+        visitor("gone", role="agent")
+        User.objects.filter(username="gone").update(is_active=False)
+
+        response = gina.post(f"/runs/{order.run_id}/assign/", {"owner": owner})
+
+        assert response.status_code == 400
+        assert "is nobody who may look after it. Choose one of the list." in text_of(response)
+        assert not Assignment.objects.exists()
 
     def test_what_is_put_off_is_folded_away_and_can_be_had_back(self, gina: Client) -> None:
         order = stuck(1)
