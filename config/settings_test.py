@@ -12,6 +12,7 @@ from config.env import Rate
 
 globals().update({name: getattr(settings, name) for name in dir(settings) if name.isupper()})
 
+INSTALLED_APPS = [*settings.INSTALLED_APPS, "django_migration_linter"]  # its command alone: scripts/check migrations
 VAR_DIR = Path(tempfile.mkdtemp(prefix="orders-tests-"))  # nothing a test writes lands in somebody's real files
 atexit.register(shutil.rmtree, VAR_DIR, ignore_errors=True)  # nor stays behind
 SECRET_KEY = "a secret for tests only"  # noqa: S105  (guards nothing)
