@@ -79,6 +79,7 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "orders.visitors.AttentionMiddleware",
     "orders.preferences.PreferencesMiddleware",
     "orders.lookers.LookersMiddleware",
     "orders.refusals.RefusalsMiddleware",

@@ -9,10 +9,13 @@ from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.models import Group
 from django.db.models import Count, Exists, OuterRef, Subquery
 from django.db.models.functions import Coalesce
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
 from django.utils import timezone
+from django.utils.deprecation import MiddlewareMixin
 
 from orders.models import User
-from orders.roles import GROUPS
+from orders.roles import GROUPS, is_staff
 from sagas.selectors import overdue, runs_needing_attention
 
 UNTAKEN_AFTER = timedelta(seconds=30)
@@ -28,6 +31,19 @@ class VisitorBackend(ModelBackend):
             return None
         user._order_roles = frozenset(name for name in GROUPS if getattr(user, f"in_{name}"))
         return cast(User, user)
+
+
+class AttentionMiddleware(MiddlewareMixin):
+    """Tells a page that looks whether it is up to date how many runs wait for a person: the badge in its frame follows.
+
+    In a header, so that an unchanged answer has it too, and of the user who was looked up for it: it asks for nothing.
+    """
+
+    def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+        user = getattr(request, "_cached_user", None)  # where AuthenticationMiddleware keeps who was looked up
+        if request.headers.get("X-Live") and user is not None and is_staff(user):
+            response.headers["X-Needs-Attention"] = str(getattr(user, "attention_count", 0))
+        return response
 
 
 def _with_frame() -> Any:

@@ -19,7 +19,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from sagas import attention, charts, operations, services
-from sagas.attention import Cause, Inbox
+from sagas.attention import Cause
 from sagas.csv_files import csv_file
 from sagas.exceptions import ActRefused, InvalidOperation
 from sagas.models import BulkOperation, SagaRun
@@ -44,10 +44,12 @@ def run_attention(request: HttpRequest) -> HttpResponse:
     """sagas/run_attention.html: what waits for a person, by cause, the longest waiting first."""
     now, me = timezone.now(), actor_of(request)
     mine, resting = request.GET.get("mine") == "1", request.GET.get("resting") == "1"
-    inbox = attention.inbox(now, owner=me if mine else "", resting=resting)
-    tag = tag_of(inbox, now)
+    owner = me if mine else ""
+    # The version before what it is the version of: what changes in between is told at the next look.
+    tag = f'"{_short_hash(attention.version(now, owner=owner, resting=resting))}"'
     if request.headers.get("X-Live") and request.headers.get("If-None-Match") == tag:
         return HttpResponseNotModified(headers={"ETag": tag})
+    inbox = attention.inbox(now, owner=owner, resting=resting)
     context = {
         "section": "attention",
         "inbox": inbox,
@@ -78,24 +80,6 @@ def run_attention(request: HttpRequest) -> HttpResponse:
     response = render(request, template, context)
     response["ETag"] = tag
     return response
-
-
-def tag_of(inbox: Inbox, now: datetime) -> str:
-    """What changes when the page does, but for the times, which go on by themselves: never told from whoever looks."""
-    parts = [
-        (
-            item.run.pk,
-            item.cause,
-            item.since,
-            item.tries,
-            item.owner,
-            item.snoozed_until,
-            attention.lateness(item.since, now),
-        )
-        for group in inbox.groups
-        for item in group.items
-    ]
-    return f'"{_short_hash((parts, inbox.snoozed))}"'
 
 
 def _short_hash(of: object) -> str:

@@ -26,14 +26,6 @@ AT_MOST = 30_000
 """Milliseconds that a worker may take for an order, on a busy machine."""
 
 
-@pytest.fixture
-def shop(site: Site) -> Site:
-    """The demo's shop with nobody's orders in it, its pages served, no worker yet."""
-    site.manage("seed_demo")
-    site.start_web()
-    return site
-
-
 def log_in(page: Page, site: Site, username: str) -> None:
     page.goto(f"{site.url}/accounts/login/")
     page.get_by_label("Name").fill(username)

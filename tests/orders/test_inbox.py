@@ -15,11 +15,11 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from orders.models import Order
+from orders.models import Order, User
 from sagas.models import Assignment, BulkItem, BulkOperation
 from sagas.operations import digest_of, work_off
 from sagas.testing import run_to_end
-from tests.factories import make_shop
+from tests.factories import make_order, make_shop
 from tests.orders.pages import INLINE, ended, run_of, text_of, told, visitor
 
 pytestmark = pytest.mark.django_db
@@ -80,6 +80,30 @@ class TestInbox:
         assert "<html" not in put_off.content.decode()
         stuck(2)
         assert "2 need attention" in gina.get("/runs/attention/?resting=1", headers=again).content.decode()
+
+    def test_unchanged_it_asks_for_little_and_tells_how_many_wait(self, gina: Client) -> None:
+        stuck(1)
+        live = {"X-Live": "1", "If-None-Match": gina.get("/runs/attention/").headers["ETag"]}
+
+        with CaptureQueriesContext(connection) as asked:
+            unchanged = gina.get("/runs/attention/", headers=live)
+
+        assert (unchanged.status_code, unchanged.headers["X-Needs-Attention"]) == (304, "1")
+        assert len(asked) <= 3  # session, user with the frame, the version
+
+    def test_every_page_that_follows_tells_staff_how_many_wait(self, gina: Client) -> None:
+        order = stuck(1)
+        ada = visitor("ada")
+        make_order(order_id="ORD-ADA", user=User.objects.get(username="ada"))
+
+        for address in ("/orders/", f"/orders/{order.order_id}/live/"):
+            first = gina.get(address, headers={"X-Live": "1"})
+            again = gina.get(address, headers={"X-Live": "1", "If-None-Match": first.headers["ETag"]})
+            told = [one.headers["X-Needs-Attention"] for one in (first, again)]
+            assert (again.status_code, told) == (304, ["1", "1"]), address
+            assert "X-Needs-Attention" not in gina.get(address).headers  # a page has it in its frame
+        for address in ("/orders/", "/orders/ORD-ADA/live/"):
+            assert "X-Needs-Attention" not in ada.get(address, headers={"X-Live": "1"}).headers
 
     def test_programs_can_ask_for_the_same(self, gina: Client) -> None:
         page = gina.get("/runs/attention/").content.decode()

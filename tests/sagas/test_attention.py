@@ -11,7 +11,7 @@ from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries, Settings
 
 from sagas import ActRefused, Saga, services
-from sagas.attention import LATE_AFTER, OVERDUE_AFTER, Cause, Item, inbox, lateness, waiting_items
+from sagas.attention import LATE_AFTER, OVERDUE_AFTER, Cause, Item, inbox, lateness, version, waiting_items
 from sagas.models import Assignment, SagaRun
 from sagas.testing import FrozenClock, run_to_end
 from tests.sagas.toys import World, away, events_of, make_run, refuse, vanish
@@ -94,7 +94,7 @@ class TestGroups:
         for number in range(5):
             stuck_undo(world, trip, f"T-{number}")
 
-        with django_assert_num_queries(3):
+        with django_assert_num_queries(2):
             assert inbox(timezone.now()).count == 5
 
     def test_the_money_that_hangs_on_it(self, world: World, trip: Saga, settings: Settings) -> None:
@@ -186,3 +186,46 @@ class TestLookingAfter:
             services.snooze(run_id=run.pk, until=timezone.now() + HOUR, actor="user:gina")
 
         assert not Assignment.objects.exists()
+
+
+class TestVersion:
+    def test_it_changes_with_what_is_shown_and_with_nothing_else(self, world: World, trip: Saga) -> None:
+        run = stuck_undo(world, trip, "T-1")
+        now = run.updated_at
+        seen = [version(now)]
+
+        def changes() -> bool:
+            seen.append(version(now))
+            return seen[-1] != seen[-2]
+
+        run_to_end(make_run(trip, key="T-2"))
+        assert not changes()
+        services.assign(run_id=run.pk, owner="user:gina", actor="user:gina")
+        assert changes()
+        services.snooze(run_id=run.pk, until=timezone.now() + HOUR, actor="user:gina")
+        assert changes()
+        now += LATE_AFTER - timedelta(seconds=1)
+        assert not changes()
+        now += timedelta(seconds=1)
+        assert changes()  # it is late
+        now += HOUR
+        assert changes()  # its rest is over
+        services.retry(run_id=run.pk, step="hold", direction="compensation", actor="user:gina")
+        assert changes()
+        assert version(now) == ("", False)
+
+    def test_ones_own_inbox_does_not_change_with_others(self, world: World, trip: Saga) -> None:
+        run = stuck_undo(world, trip, "T-1")
+        services.assign(run_id=run.pk, owner="user:gina", actor="user:gina")
+        mine = version(run.updated_at, owner="user:gina")
+
+        stuck_undo(world, trip, "T-2")
+
+        assert version(run.updated_at, owner="user:gina") == mine
+
+    def test_one_query(self, world: World, trip: Saga, django_assert_num_queries: DjangoAssertNumQueries) -> None:
+        for number in range(3):
+            stuck_undo(world, trip, f"T-{number}")
+
+        with django_assert_num_queries(1):
+            assert len(version(timezone.now())) == 2 + 3

@@ -82,6 +82,14 @@
   }
   function fresh(part) { if (part.previousElementSibling?.matches(".stale")) part.previousElementSibling.remove(); }
 
+  // How many runs wait for a person, as each look tells it, also one that found nothing new.
+  function attention(count) {
+    const badge = document.querySelector("[data-attention]");
+    if (!badge || count === null) return;
+    if (badge.textContent !== count) badge.textContent = count;
+    badge.hidden = count === "0";
+  }
+
   function watch(part) {
     const every = Number(part.dataset.every || 2000);
     let tag = part.dataset.tag || "";
@@ -98,6 +106,7 @@
             credentials: "same-origin",
           });
           if (answer.redirected) { location.reload(); return; }
+          attention(answer.headers.get("X-Needs-Attention"));
           if (answer.status === 200 && swap(part, await answer.text())) {
             tag = answer.headers.get("ETag") || "";
             const say = part.querySelector("[data-announce]")?.dataset.announce;
