@@ -10,7 +10,6 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 import pytest
-from django.contrib.auth.models import User
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
