@@ -66,7 +66,16 @@ def handing_over(view: OrderView) -> Plan:
     return Plan(moves=moves, end="What was sent can only come back as a return. This cannot be taken back.")
 
 
-def consequence(view: OrderView) -> str:
+def standing(view: OrderView, *, to_customer: bool) -> str:
+    """How the order stands, in a sentence. What a person of the shop is needed for is no words for its customer."""
+    if view.run is None:
+        return "Stored and waiting for a worker."
+    if to_customer and view.run.run.status == RunStatus.NEEDS_ATTENTION.value:
+        return "Something went wrong on our side, and one of us is looking after it. You need not do anything."
+    return view.run.sentence
+
+
+def consequence(view: OrderView, *, to_customer: bool) -> str:
     """What the state means for the customer's money and parcel, in a sentence; empty where there is nothing to add."""
     if view.run is None:
         return ""
@@ -75,19 +84,19 @@ def consequence(view: OrderView) -> str:
     if status is RunStatus.COMPLETED:
         return f"{format_money(money.held, money.currency)} was charged. {_parcel_words(view.shipment)}".strip()
     if money.held:
-        return _of_money_held(view, status, back=back)
+        return _of_money_held(view, status, back=back, who="you" if to_customer else view.order.ship_name)
     if status is RunStatus.COMPENSATED and money.charged:
         return f"{format_money(money.refunded, money.currency)} went back to the card."
     is_sure = status is RunStatus.COMPENSATED or (status is RunStatus.NEEDS_ATTENTION and not _is_unsure(view))
     return "Nothing is charged." if is_sure else ""
 
 
-def _of_money_held(view: OrderView, status: RunStatus, *, back: bool) -> str:
+def _of_money_held(view: OrderView, status: RunStatus, *, back: bool, who: str) -> str:
     held = format_money(view.money.held, view.money.currency)
     if status in (RunStatus.ABANDONED, RunStatus.COMPENSATED):
         return f"We still hold {held}."
     if status is RunStatus.NEEDS_ATTENTION:
-        return f"{held} is owed to {view.order.ship_name}." if back else f"{held} is charged, and the order waits."
+        return f"{held} is owed to {who}." if back else f"{held} is charged, and the order waits."
     return f"{held} is still to go back." if back else ""
 
 

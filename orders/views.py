@@ -16,7 +16,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from orders import selectors
 from orders.api_shapes import as_text
-from orders.effect_words import consequence
+from orders.effect_words import consequence, standing
 from orders.exceptions import InvalidOrder
 from orders.models import Order
 from orders.roles import SUPERVISOR_ACTS, Act, actor_of, can, is_staff, only_looks, require
@@ -112,7 +112,8 @@ def _detail(request: HttpRequest, order_id: str) -> dict[str, Any]:
         "back": page,
         "history_kind": kind,
         "history_kinds": [(name, words, _with_kind(page, name)) for name, words in KINDS if staff or name != "notes"],
-        "consequence": consequence(view),
+        "standing": standing(view, to_customer=not staff),
+        "consequence": consequence(view, to_customer=not staff),
         "owner": owner_of(run.run) if run is not None else "",
         "me": actor_of(request.user),
         "waits": run is not None and run.run.status == RunStatus.NEEDS_ATTENTION.value,

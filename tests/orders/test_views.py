@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import uuid
 from datetime import timedelta
+from html import unescape
 from typing import Any
 
 import pytest
@@ -397,6 +398,19 @@ class TestOrder:
 
         assert words in text_of(gina.get(f"/orders/{order.order_id}/")).replace("\xa0", " ")
 
+    def test_its_customer_is_told_what_it_means_for_them_and_not_what_we_have_to_do(self, gina: Client) -> None:
+        ada, order = own_order(ship_postcode="00000", card_token="tok_refund_fails")
+        assert run_to_end(run_of(order)).status == "needs_attention"
+        page = f"/orders/{order.order_id}/"
+
+        told_ada, told_gina = (text_of(one.get(page)).replace("\xa0", " ") for one in (ada, gina))
+
+        ours = "Something went wrong on our side, and one of us is looking after it. You need not do anything."
+        assert f"{ours} 99.99 EUR is owed to you." in told_ada
+        assert "A person is needed." not in told_ada.partition("Steps, and what undoes them")[0]
+        why = "A person is needed. Refund payment failed: The gateway is away (503)."
+        assert f"{why} 99.99 EUR is owed to Ada Pereira." in told_gina
+
     def test_its_tags_lead_to_others_with_them_and_are_staffs(self, gina: Client) -> None:
         ada, order = own_order()
         set_tags(order_id=order.order_id, tags=["a gift"], author="user:gina")
@@ -624,7 +638,11 @@ class TestOverview:
         assert "Needs attention a person: Refund payment 1 " in text
         assert "Pending a worker to begin 1 " in text
         assert re.search(r"Process payment 3 3 \d+ ms \d+ ms Refund payment \(undo\) \d+ 1 ", text)
-        assert text.removesuffix(" Accessibility API Keys and times").endswith("Create shipment address_not_served 2")
+        cause = "Create shipment address_not_served : the runs of this period that had it 2"
+        assert text.removesuffix(" Accessibility API Keys and times").endswith(cause)
+        (theirs,) = re.findall(r'href="(/runs/\?error=[^"]+)"', gina.get("/overview/").content.decode())
+        listed = gina.get(unescape(theirs)).content.decode()
+        assert sorted(re.findall(r">(ORD-\d)</a>", listed)) == ["ORD-2", "ORD-3"]
 
     def test_of_a_period_without_runs(self, gina: Client) -> None:
         text = text_of(gina.get("/overview/?period=hour"))
