@@ -125,6 +125,7 @@ else:
     DATABASE["CONN_HEALTH_CHECKS"] = True  # a connection kept across a database restart is found out before its use
 DATABASE["CONN_MAX_AGE"] = env_int("DATABASE_CONN_MAX_AGE_SECONDS", 60)
 DATABASES = {"default": DATABASE}
+DATABASE_LOCK_TIMEOUT = env_seconds("DATABASE_LOCK_TIMEOUT_SECONDS", 5)  # migrate gives up before customers do
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # Queue: a doorbell only, see docs/decisions/0001-dependencies.md ----------------------------------
