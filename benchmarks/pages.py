@@ -14,6 +14,8 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,7 @@ GOALS = {
     "search by tracking number": 50,
     "search by e-mail": 50,
     "live rows, unchanged": 15,
+    "API: place an order": 100,
 }
 """Milliseconds of server time, p95; 0: compared with the first page instead."""
 WEIGHTS = {"html": 30, "css": 20, "js": 25}
@@ -45,7 +48,7 @@ WEIGHTS = {"html": 30, "css": 20, "js": 25}
 
 def measure(orders: int) -> dict[str, Any]:
     """Server time, queries and weight of each page."""
-    from benchmarks.shop import filled_shop
+    from benchmarks.shop import as_api, filled_shop
     from orders.models import Order, Shipment
     from sagas.models import SagaRun
 
@@ -54,38 +57,57 @@ def measure(orders: int) -> dict[str, Any]:
     tracking = Shipment.objects.get(order__order_id="WATCHED").tracking_number
     run = SagaRun.objects.get(business_key="STUCK-0")
     top = client.get("/orders/?top=WATCHED", headers={"X-Live": "1"})
-    paths = {
-        "list": ("/orders/", {}),
-        "list, filtered": ("/orders/?state=completed&least=50&customer=USER-789", {}),
-        "list, deep page": (f"/orders/?before={deep}", {}),
-        "order": ("/orders/WATCHED/", {}),
-        "run": (f"/runs/{run.pk}/", {}),
-        "inbox": ("/runs/attention/", {}),
-        "overview": ("/overview/", {}),
-        "search by tracking number": (f"/orders/?q={tracking}", {}),
-        "search by e-mail": ("/orders/?q=ada@example.com", {}),
-        "live rows, unchanged": ("/orders/?top=WATCHED", {"X-Live": "1", "If-None-Match": top.headers["ETag"]}),
+    numbers = count()
+
+    def look(path: str, **headers: str) -> Callable[[], Any]:
+        return lambda: client.get(path, headers=headers)
+
+    def place() -> Any:
+        number = next(numbers)
+        return client.post(
+            "/api/v1/orders",
+            as_api(f"PLACED-{number}"),
+            content_type="application/json",
+            headers={"Idempotency-Key": f"placed-{number}"},
+        )
+
+    asks: dict[str, Callable[[], Any]] = {
+        "list": look("/orders/"),
+        "list, filtered": look("/orders/?state=completed&least=50&customer=USER-789"),
+        "list, deep page": look(f"/orders/?before={deep}"),
+        "order": look("/orders/WATCHED/"),
+        "run": look(f"/runs/{run.pk}/"),
+        "inbox": look("/runs/attention/"),
+        "overview": look("/overview/"),
+        "search by tracking number": look(f"/orders/?q={tracking}"),
+        "search by e-mail": look("/orders/?q=ada@example.com"),
+        "live rows, unchanged": look("/orders/?top=WATCHED", **{"X-Live": "1", "If-None-Match": top.headers["ETag"]}),
+        "API: place an order": place,
+        "API: an order": look("/api/v1/orders/WATCHED"),
+        "API: a page of 50 orders": look("/api/v1/orders?limit=50"),
     }
     found: dict[str, Any] = {}
-    for name, (path, headers) in paths.items():
-        asked: list[str] = []
+    for name, ask in asks.items():
+        sent: list[str] = []
 
-        def count(execute: Any, sql: str, *rest: Any, asked: list[str] = asked) -> Any:
-            asked.append(sql)
+        def note(execute: Any, sql: str, *rest: Any, sent: list[str] = sent) -> Any:
+            sent.append(sql)
             return execute(sql, *rest)
 
-        with connection.execute_wrapper(count):
-            answer = client.get(path, headers=headers)
+        with connection.execute_wrapper(note):
+            answer = ask()
+        if answer.status_code >= 400:
+            raise RuntimeError(f"{name} was answered {answer.status_code}: {answer.content.decode()[:300]}")
         found[name] = {
             "status": answer.status_code,
-            "queries": len(asked),
+            "queries": len(sent),
             "kilobytes_compressed": round(len(gzip.compress(answer.content)) / 1000, 1),
         }
-    took: dict[str, list[float]] = {name: [] for name in paths}
+    took: dict[str, list[float]] = {name: [] for name in asks}
     for _ in range(ROUNDS):  # in turn, so that a slow moment of the machine falls on all of them
-        for name, (path, headers) in paths.items():
+        for name, ask in asks.items():
             begin = time.perf_counter()
-            client.get(path, headers=headers)
+            ask()
             took[name].append((time.perf_counter() - begin) * 1000)
     for name, each in took.items():
         found[name] |= {

@@ -111,7 +111,7 @@ def post(count: int, processes: int, *, is_driven: bool = True) -> dict[str, Any
         asked.request(
             "POST",
             "/api/v1/orders",
-            json.dumps(_as_api(f"POST-{number}")),
+            json.dumps(as_api(f"POST-{number}")),
             {"Content-Type": "application/json", "Idempotency-Key": f"post-{number}", "Authorization": f"Bearer {key}"},
         )
         answer = asked.getresponse()
@@ -307,7 +307,7 @@ def _fields() -> dict[str, Any]:
     }
 
 
-def _as_api(order_id: str) -> dict[str, Any]:
+def as_api(order_id: str) -> dict[str, Any]:
     fields = _fields()
     return {
         "order_id": order_id,
