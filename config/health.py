@@ -17,6 +17,7 @@ from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
+from sagas.heartbeats import alive_ones
 from sagas.selectors import overdue
 
 logger = logging.getLogger(__name__)
@@ -67,8 +68,12 @@ def _cache() -> str:
 
 def _workers() -> str:
     try:
-        late = overdue(now=timezone.now(), longer_than=UNTAKEN_AFTER).exists()
+        now = timezone.now()
+        late = overdue(now=now, longer_than=UNTAKEN_AFTER).exists()
+        is_alive = alive_ones(now).exists()
     except DatabaseError:  # it went away since it was asked for its migrations
         logger.exception("The database does not answer.")
         return "unknown: the database does not answer"
-    return "warning: work has been due for 30 s and nobody takes it" if late else "ok"
+    if late:
+        return "warning: work has been due for 30 s and nobody takes it"
+    return "ok" if is_alive else "warning: no worker has been seen for 30 s"

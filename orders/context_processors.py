@@ -22,6 +22,7 @@ def frame(request: HttpRequest) -> dict[str, Any]:
         "page_zone": session.get("zone", ""),
         "page_keys": getattr(user, "is_authenticated", False) and session.get("keys", True),
         "nobody_works": staff and getattr(user, "nobody_works", False),
+        "no_worker": staff and not getattr(user, "worker_alive", True),
         "attention_count": getattr(user, "attention_count", 0) if staff else 0,
         "site_label": settings.SITE_LABEL,
         "session_ends": session.get("ends", 0),

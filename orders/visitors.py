@@ -16,6 +16,7 @@ from django.utils.deprecation import MiddlewareMixin
 
 from orders.models import User
 from orders.roles import GROUPS, is_staff
+from sagas.heartbeats import alive_ones
 from sagas.selectors import overdue, runs_needing_attention
 
 UNTAKEN_AFTER = timedelta(seconds=30)
@@ -50,8 +51,13 @@ def _with_frame() -> Any:
     """What the frame tells staff comes with everybody: to ask first who is staff takes longer than both of it."""
     in_group = {f"in_{name}": _is_in(name) for name in GROUPS}
     waiting = runs_needing_attention().order_by().values("status").annotate(count=Count("pk")).values("count")
-    untaken = Exists(overdue(now=timezone.now(), longer_than=UNTAKEN_AFTER))
-    return User.objects.annotate(**in_group, attention_count=Coalesce(Subquery(waiting), 0), nobody_works=untaken)
+    now = timezone.now()
+    return User.objects.annotate(
+        **in_group,
+        attention_count=Coalesce(Subquery(waiting), 0),
+        nobody_works=Exists(overdue(now=now, longer_than=UNTAKEN_AFTER)),
+        worker_alive=Exists(alive_ones(now)),
+    )
 
 
 def _is_in(name: str) -> Exists:

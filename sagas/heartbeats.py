@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
-from django.db.models import Count, Max
+from django.db.models import Count, Max, QuerySet
 
 from sagas.models import Heartbeat
 
@@ -33,9 +33,13 @@ def stop(name: str, *, now: datetime) -> None:
     Heartbeat.objects.filter(name=name, alive_until__gt=now).update(alive_until=now)
 
 
+def alive_ones(now: datetime) -> QuerySet[Heartbeat]:
+    return Heartbeat.objects.filter(alive_until__gt=now)
+
+
 def alive(now: datetime) -> Mapping[str, int]:
     """How many are alive, by cluster."""
-    found = Heartbeat.objects.filter(alive_until__gt=now).values_list("cluster").annotate(count=Count("id"))
+    found = alive_ones(now).values_list("cluster").annotate(count=Count("id"))
     return dict(found.order_by())
 
 

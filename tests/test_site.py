@@ -21,6 +21,7 @@ from config import env
 from config.logs import JsonFormatter
 from config.middleware import POLICY
 from sagas import notices, run_log
+from sagas.heartbeats import beat
 from sagas.models import SagaRun
 from sagas.testing import run_to_end
 from tests.factories import make_order, make_shop
@@ -253,11 +254,15 @@ class TestProbes:
     def test_told_in_full_on_request(self, client: Client) -> None:
         make_shop()
         make_order()
+        none = client.get("/readyz?verbose")
+        beat("host:1", cluster="orders", now=timezone.now())
         well = client.get("/readyz?verbose").json()
         SagaRun.objects.update(due_at=timezone.now() - timedelta(minutes=1))
 
         late = client.get("/readyz?verbose")
 
+        assert (none.status_code, none.json()["status"]) == (200, "ok")  # orders are taken without workers, too
+        assert none.json()["workers"] == "warning: no worker has been seen for 30 s"
         assert (well["cache"], well["workers"]) == ("ok", "ok")
         assert (late.status_code, late.json()["status"]) == (200, "ok")
         assert late.json()["workers"] == "warning: work has been due for 30 s and nobody takes it"

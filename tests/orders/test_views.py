@@ -18,6 +18,7 @@ from django.utils import timezone
 from config.middleware import POLICY
 from orders.models import Order, PaymentOperation, Reservation, SentMessage, Shipment
 from orders.services import cancel_order, hand_over, set_tags
+from sagas.heartbeats import beat
 from sagas.models import SagaRun
 from sagas.testing import FrozenClock, drive_once, run_to_end
 from tests.factories import make_order, make_shop, make_user
@@ -754,6 +755,19 @@ class TestEveryPage:
         for address in ("/orders/", f"/orders/{order.order_id}/", "/runs/", "/overview/"):
             assert words in text_of(gina.get(address)), address
         assert words not in text_of(ada.get("/orders/"))
+
+    def test_says_to_staff_that_no_worker_is_there(self, gina: Client) -> None:
+        ada, order = own_order()
+        words = "No worker has been seen for 30 seconds: orders are taken, and wait. Start manage.py sagaworker ."
+        now = timezone.now()
+
+        for address in ("/orders/", f"/orders/{order.order_id}/", "/runs/", "/overview/"):
+            assert words in text_of(gina.get(address)), address
+        assert "No worker" not in text_of(ada.get("/orders/"))
+        beat("host:1", cluster="orders", now=now)
+        assert "No worker" not in text_of(gina.get("/orders/"))
+        beat("host:1", cluster="orders", now=now - timedelta(seconds=31))
+        assert words in text_of(gina.get("/orders/"))
 
     def test_carries_the_policy_and_nothing_that_it_forbids(self, sam: Client) -> None:
         order = ended("needs_attention")
