@@ -193,12 +193,18 @@ def faults_of(detail: Any, *, query: bool = False, path: str = "") -> Iterator[F
             here = path if isinstance(inner, str) else f"{path}/{position}"
             yield from faults_of(inner, query=query, path=here)
     else:
-        yield Fault(f"?{path[1:]}" if query else path, getattr(detail, "code", "invalid"), str(detail))
+        pointer = f"?{path[1:]}" if query else path
+        yield Fault(readable(pointer), getattr(detail, "code", "invalid"), readable(str(detail)))
 
 
 def escaped(name: str) -> str:
     """A member's name inside a JSON pointer. Source: RFC 6901, 3. Cut: it may be a stranger's, and of any length."""
     return name[:100].replace("~", "~0").replace("/", "~1")
+
+
+def readable(text: str) -> str:
+    """What a stranger sent, as text that every reader of JSON takes: half a surrogate pair is none."""
+    return text.encode(errors="replace").decode()
 
 
 def pointer_of(field: str) -> str:

@@ -77,15 +77,20 @@ def _note(request: HttpRequest, response: Any) -> None:
             request_id=request.META.get("REQUEST_ID", ""),
             actor=key.actor if isinstance(key, ApiKey) else actor_of(user),
             method=request.method or "",
-            path=request.path[:200].replace("\x00", ""),
-            order_id=str(place.get("order_id", ""))[:40].replace("\x00", ""),
+            path=_storable(request.path[:200]),
+            order_id=_storable(str(place.get("order_id", ""))[:40]),
             status=response.status_code,
             code=told.get("code", ""),
-            detail="\n".join([told.get("detail", ""), *faults])[:LONGEST_DETAIL].replace("\x00", ""),
+            detail=_storable("\n".join([told.get("detail", ""), *faults])[:LONGEST_DETAIL]),
             created_at=timezone.now(),
         )
         if row.pk % FORGOTTEN_AT_A_TIME == 0:
             _forget_old()
+
+
+def _storable(text: str) -> str:
+    """Without what no database keeps: what was refused may be quoted here, and be refused for just that."""
+    return text.replace("\x00", "").encode(errors="replace").decode()
 
 
 def _forget_old() -> None:

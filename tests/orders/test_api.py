@@ -147,6 +147,7 @@ class TestBadOrders:
             ({"user_id": "U\u202e1"}, [("/user_id", "control_character")]),
             ({"user_id": "U\x1b[31m"}, [("/user_id", "control_character")]),
             ({"user_id": "\ud800"}, [("/user_id", "surrogate_characters_not_allowed")]),
+            ({"\ud800": 1}, [("/?", "unknown_field")]),
             ({"payment": {"token": "4242 4242 4242 4242"}}, [("/payment/token", "card_number")]),
             ({"payment": {}}, [("/payment/token", "required")]),
             ({"payment": "tok_visa"}, [("/payment", "invalid")]),

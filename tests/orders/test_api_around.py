@@ -598,6 +598,7 @@ class TestManyAtOnce:
             ({"act": "retry", "filter": {}, "reason": "x"}, [("/filter", "empty")]),
             ({"act": "retry", "reason": "x"}, [("", "one_of")]),
             ({"act": "pay", "filter": {"saga": "x"}, "reason": "x"}, [("/act", "invalid_choice")]),
+            ({"act": "\ud800", "filter": {"saga": "x"}, "reason": "x"}, [("/act", "invalid_choice")]),
             ({"act": "retry", "filter": {"saga": "x"}, "reason": "x"}, [("/runs", "invalid")]),
             ({"act": "retry", "filter": {"saga": "x"}}, [("/reason", "required")]),
             ({"act": "retry", "run_ids": ["7"], "reason": "x"}, [("/run_ids/0", "invalid")]),
