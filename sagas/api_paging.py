@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import json
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -66,9 +67,11 @@ class Page(Generic[Row]):
 class _Cursor:
     key: Any
     backwards: bool
+    of: str
+    """Which list it goes through: a place in one says nothing in another."""
 
     def __str__(self) -> str:
-        text = json.dumps([str(self.key), int(self.backwards)], separators=(",", ":"))
+        text = json.dumps([str(self.key), int(self.backwards), self.of], separators=(",", ":"))
         return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
@@ -76,7 +79,8 @@ def page_of(
     queryset: QuerySet[Row], *, request: Request, limit: int, cursor: str | None = None, newest_first: bool = True
 ) -> Page[Row]:
     """The page that `cursor` names, else the first one. Raises MalformedCursor."""
-    at = _read(cursor, queryset) if cursor else None
+    mark = _mark_of(request)
+    at = _read(cursor, queryset, mark) if cursor else None
     backwards = at is not None and at.backwards
     falling = newest_first is not backwards
     if at is not None:
@@ -90,8 +94,8 @@ def page_of(
     before = rows and at is not None and (more or not backwards)
     return Page(
         rows=rows,
-        next=_address(request, _Cursor(rows[-1].pk, False)) if after else None,
-        previous=_address(request, _Cursor(rows[0].pk, True)) if before else None,
+        next=_address(request, _Cursor(rows[-1].pk, False, mark)) if after else None,
+        previous=_address(request, _Cursor(rows[0].pk, True, mark)) if before else None,
     )
 
 
@@ -99,15 +103,21 @@ def _address(request: Request, cursor: _Cursor) -> str:
     return replace_query_param(request.build_absolute_uri(), "cursor", str(cursor))
 
 
-def _read(text: str, queryset: QuerySet[Any]) -> _Cursor:
+def _mark_of(request: Request) -> str:
+    """What a list is: its address with all that chooses and sorts, but not how much of it is shown."""
+    chosen = sorted((name, value) for name, value in request.query_params.items() if name not in ("cursor", "limit"))
+    return hashlib.sha256(json.dumps([request.path, chosen]).encode()).hexdigest()[:12]
+
+
+def _read(text: str, queryset: QuerySet[Any], mark: str) -> _Cursor:
     try:
         padded = text.encode("ascii") + b"=" * (-len(text) % 4)
-        key, backwards = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
-        if not isinstance(key, str) or backwards not in (0, 1) or len(key) > 40:
+        key, backwards, of = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
+        if not isinstance(key, str) or backwards not in (0, 1) or len(key) > 40 or of != mark:
             raise MalformedCursor
         value = queryset.model._meta.pk.to_python(key)
     except (ValueError, TypeError, RecursionError, binascii.Error, ValidationError) as error:
         raise MalformedCursor from error
     if isinstance(value, int) and not 0 <= value <= LARGEST_KEY:
         raise MalformedCursor
-    return _Cursor(value, bool(backwards))
+    return _Cursor(value, bool(backwards), mark)

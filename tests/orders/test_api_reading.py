@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from django.db import connection
@@ -17,6 +19,10 @@ from tests.factories import make_order, make_shop, make_user
 from tests.orders.api_client import ORDERS, Caller, faults, make_caller, order_body, problem
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def cursor_in(address: str) -> str:
+    return parse_qs(urlsplit(address).query)["cursor"][0]
 
 
 @pytest.fixture
@@ -219,6 +225,27 @@ class TestListing:
     )
     def test_a_cursor_that_is_not_ours_is_refused(self, orders: Caller, cursor: str) -> None:
         problem(orders.get(ORDERS, {"cursor": cursor}), 400, "malformed-cursor")
+
+    @pytest.mark.parametrize("key", ["9" * 30, "-1", "x", 7, None])
+    def test_nor_is_one_of_ours_that_was_changed(self, orders: Caller, key: Any) -> None:
+        ours = cursor_in(orders.get(ORDERS, {"limit": 1}).json()["next"])
+        _, backwards, mark = json.loads(base64.urlsafe_b64decode(ours + "=" * (-len(ours) % 4)))
+
+        made_up = base64.urlsafe_b64encode(json.dumps([key, backwards, mark]).encode()).decode().rstrip("=")
+
+        problem(orders.get(ORDERS, {"limit": 1, "cursor": made_up}), 400, "malformed-cursor")
+
+    def test_a_cursor_goes_through_the_list_it_came_from_and_no_other(self, orders: Caller) -> None:
+        cursor = cursor_in(orders.get(ORDERS, {"limit": 1}).json()["next"])
+
+        assert orders.get(ORDERS, {"limit": 2, "cursor": cursor}).status_code == 200
+        others: list[tuple[str, dict[str, str]]] = [
+            (ORDERS, {"state": "pending"}),
+            (ORDERS, {"sort": "placed_at"}),
+            (f"{ORDERS}/ORD-1/events", {}),
+        ]
+        for path, asked in others:
+            problem(orders.get(path, {**asked, "cursor": cursor}), 400, "malformed-cursor")
 
     def test_the_number_of_queries_does_not_grow_with_the_rows(self, orders: Caller) -> None:
         orders.get(ORDERS)  # notes the key's use
