@@ -17,12 +17,12 @@ from rest_framework.exceptions import APIException, ErrorDetail, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from sagas import operations, services
+from sagas import InvalidOperation, operations, services
 from sagas.api import ACT, READ, actor_of
 from sagas.api_fields import Strict, Text, Whole, Words, checked, checked_query
 from sagas.api_paging import PageQuery, page_of
 from sagas.api_shapes import RUN_STATES
-from sagas.api_view import StaffView
+from sagas.api_view import KEY, StaffView, once
 from sagas.models import BulkItem, BulkOperation, SagaRun
 from sagas.operations import MOST, Target
 from sagas.states import BulkState, ItemState
@@ -132,7 +132,8 @@ class BulkCollectionApi(StaffView):
         "that run alone, with the reason.",
         tags=["Bulk operations"],
         parameters=[
-            OpenApiParameter("Location", str, OpenApiParameter.HEADER, response=[202], description="The operation.")
+            KEY,
+            OpenApiParameter("Location", str, OpenApiParameter.HEADER, response=[202], description="The operation."),
         ],
         request=Input,
         responses={
@@ -142,13 +143,16 @@ class BulkCollectionApi(StaffView):
     )
     def post(self, request: Request) -> Response:
         data = checked(self.Input, request.data)
-        runs = _meant(data)
-        found = list(runs.order_by("id").values_list("id", "business_key")[: MOST + 1])
-        operations.check(act=data["act"], count=len(found), reason=data["reason"], per_second=data["max_per_second"])
-        token = _token(pk for pk, _ in found)
-        if data["dry_run"]:
-            return Response({"count": len(found), "sample": [key for _, key in found[:SAMPLE]], "token": token})
-        if data.get("token", token) != token:
+        return self._tried(data) if data["dry_run"] else once(request, lambda: self._begun(request, data))
+
+    def _tried(self, data: dict[str, Any]) -> Response:
+        found = _chosen(data, least=0)
+        told = {"count": len(found), "sample": [key for _, key in found[:SAMPLE]], "token": _token(found)}
+        return Response(told)
+
+    def _begun(self, request: Request, data: dict[str, Any]) -> Response:
+        found = _chosen(data, least=1)
+        if "token" in data and data["token"] != _token(found):
             raise SelectionChanged
         operation = operations.begin(
             act=data["act"],
@@ -226,6 +230,19 @@ class BulkItemsApi(StaffView):
         return Response(page.answer(ItemShape(page.rows, many=True).data))
 
 
+def _chosen(data: dict[str, Any], *, least: int) -> list[tuple[UUID, str]]:
+    """(id, business key) of the runs that are meant. Raises InvalidOperation, with what the caller named wrongly."""
+    found = list(_meant(data).order_by("id").values_list("id", "business_key")[: MOST + 1])
+    count = max(len(found), 1 - least)
+    try:
+        operations.check(act=data["act"], count=count, reason=data["reason"], per_second=data["max_per_second"])
+    except InvalidOperation as error:
+        if error.field != "runs":
+            raise
+        raise InvalidOperation("run_ids" if "run_ids" in data else "filter", str(error)) from error
+    return found
+
+
 def _meant(data: dict[str, Any]) -> QuerySet[SagaRun]:
     if "run_ids" in data:
         return SagaRun.objects.filter(pk__in=data["run_ids"])
@@ -236,14 +253,15 @@ def _meant(data: dict[str, Any]) -> QuerySet[SagaRun]:
     return runs.filter(**{names[name]: value for name, value in wanted.items()})
 
 
-def _token(ids: Iterable[UUID]) -> str:
-    return hashlib.sha256("".join(str(pk) for pk in ids).encode()).hexdigest()[:32]
+def _token(found: Iterable[tuple[UUID, str]]) -> str:
+    return hashlib.sha256("".join(str(pk) for pk, _ in found).encode()).hexdigest()[:32]
 
 
 def _words(data: dict[str, Any], count: int) -> str:
+    runs = "1 run" if count == 1 else f"{count} runs"
     if "run_ids" in data:
-        return f"{count} runs by id"
-    return f"{count} runs with " + ", ".join(f"{name} {value}" for name, value in data["filter"].items())
+        return f"{runs} by id"
+    return f"{runs} with " + ", ".join(f"{name} {value}" for name, value in data["filter"].items())
 
 
 def _operation(operation_id: UUID) -> BulkOperation:

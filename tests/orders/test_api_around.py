@@ -599,7 +599,9 @@ class TestManyAtOnce:
             ({"act": "retry", "reason": "x"}, [("", "one_of")]),
             ({"act": "pay", "filter": {"saga": "x"}, "reason": "x"}, [("/act", "invalid_choice")]),
             ({"act": "\ud800", "filter": {"saga": "x"}, "reason": "x"}, [("/act", "invalid_choice")]),
-            ({"act": "retry", "filter": {"saga": "x"}, "reason": "x"}, [("/runs", "invalid")]),
+            ({"act": "retry", "filter": {"saga": "x"}, "reason": "x"}, [("/filter", "invalid")]),
+            ({"act": "retry", "run_ids": [], "reason": "x"}, [("/run_ids", "invalid")]),
+            ({"act": "retry", "run_ids": [str(uuid.UUID(int=1))], "reason": "x"}, [("/run_ids", "invalid")]),
             ({"act": "retry", "filter": {"saga": "x"}}, [("/reason", "required")]),
             ({"act": "retry", "run_ids": ["7"], "reason": "x"}, [("/run_ids/0", "invalid")]),
         ],
@@ -609,6 +611,25 @@ class TestManyAtOnce:
 
         assert faults(sam.post(BULK, body)) == found
         assert not BulkOperation.objects.exists()
+
+    def test_a_dry_run_that_finds_nothing_says_so(self, sam: Caller) -> None:
+        body = {"act": "retry", "filter": {"saga": "x"}, "reason": "x", "dry_run": True}
+
+        answer = sam.post(BULK, body)
+
+        assert (answer.status_code, answer.json()["count"], answer.json()["sample"]) == (200, 0, [])
+
+    def test_sent_twice_with_its_key_it_is_begun_once(self, sam: Caller) -> None:
+        order = ended("needs_attention", **CHEAP)
+        body = {"act": "retry", "run_ids": [str(order.run_id)], "reason": "x"}
+
+        first, second = (sam.post(BULK, body, Idempotency_Key="bulk-1") for _ in range(2))
+
+        assert (first.status_code, second.status_code) == (202, 202)
+        assert (second.json(), second.headers["Location"]) == (first.json(), first.headers["Location"])
+        assert second.headers["Idempotent-Replayed"] == "true"
+        assert BulkOperation.objects.get().about == "1 run by id"
+        problem(sam.post(BULK, {**body, "reason": "y"}, Idempotency_Key="bulk-1"), 422, "idempotency-mismatch")
 
     def test_supervisors_alone(self, gina: Caller, ada: Caller, sam: Caller) -> None:
         order = ended("needs_attention", **CHEAP)
