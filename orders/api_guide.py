@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import wraps
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.cache import cache_control
-from django.views.decorators.http import require_safe
+from django.views.decorators.csrf import csrf_exempt
 
+from orders.api_errors import problem_answer
 from orders.api_problems import PROBLEMS
 from orders.models import Scope
 from orders.webhooks.outbox import TYPES
@@ -92,7 +95,22 @@ CLIENTS = (
 )
 
 
-@require_safe
+def looked_at(view: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
+    """A page that is only looked at. Any other method is answered as everywhere below /api/v1/, by a problem."""
+
+    @csrf_exempt  # there is nothing to protect, and Django's page about it would come before the problem
+    @wraps(view)
+    def answer(request: HttpRequest) -> HttpResponse:
+        if request.method in ("GET", "HEAD"):
+            return view(request)
+        refused = problem_answer(request, PROBLEMS["method-not-allowed"])
+        refused.headers["Allow"] = "GET, HEAD"
+        return refused
+
+    return answer
+
+
+@looked_at
 @cache_control(public=True, max_age=300)
 def guide(request: HttpRequest) -> HttpResponse:
     """The API's front page: the same for everybody."""
@@ -109,7 +127,7 @@ def guide(request: HttpRequest) -> HttpResponse:
     return render(request, "orders/api_guide.html", told)
 
 
-@require_safe
+@looked_at
 @cache_control(public=True, max_age=300)
 def problem_list(request: HttpRequest) -> HttpResponse:
     """Every problem that the API answers with."""

@@ -16,12 +16,13 @@ from django.core.handlers.asgi import ASGIRequest
 from django.db import connection
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
+from django.views.decorators.csrf import csrf_exempt
 from rest_framework.exceptions import APIException
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 
 from orders.api_auth import ApiKeyAuthentication
-from orders.api_errors import found_in, problem_answer
+from orders.api_errors import Fault, found_in, problem_answer
 from orders.api_follow_up import EventListApi
 from orders.api_limits import note_known
 from orders.api_problems import PROBLEMS
@@ -38,6 +39,7 @@ LONGEST = 600.0
 LARGEST_ID = 2**63 - 1
 
 
+@csrf_exempt  # only looked at; whoever sends something else is told so as everywhere here
 async def order_stream(request: HttpRequest, order_id: str) -> HttpResponseBase:
     """Every event of the order from `Last-Event-ID` on, then each as it happens; `event: end` when it is over."""
     if request.method != "GET":
@@ -55,7 +57,9 @@ async def order_stream(request: HttpRequest, order_id: str) -> HttpResponseBase:
         return problem_answer(request, PROBLEMS["not-acceptable"], "This is text/event-stream and nothing else.")
     last = request.headers.get("Last-Event-ID", "0")
     if not (last.isascii() and last.isdigit() and int(last) <= LARGEST_ID):
-        return problem_answer(request, PROBLEMS["validation-error"], f"Last-Event-ID: {last[:40]!r} is no id of ours.")
+        detail = f"{last[:40]!r} is no id of ours."
+        faults = [Fault("Last-Event-ID:", "invalid", detail).as_json()]
+        return problem_answer(request, PROBLEMS["validation-error"], detail, {"errors": faults})
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", "Vary": "Authorization, Cookie"}
     return StreamingHttpResponse(_told(found, int(last)), content_type="text/event-stream", headers=headers)
 

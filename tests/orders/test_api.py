@@ -268,6 +268,19 @@ class TestEveryError:
 
         problem(response, status, code)
 
+    @pytest.mark.parametrize("path", ["docs", "problems", "problems/internal", "orders/ORD-123/stream"])
+    @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])
+    def test_what_is_only_looked_at_says_so_to_every_method(self, ada: Caller, method: str, path: str) -> None:
+        client = Client(enforce_csrf_checks=True)
+
+        response = client.generic(method, f"/api/v1/{path}", headers=ada.headers)
+
+        if (method, path) == ("OPTIONS", "problems/internal"):
+            assert (response.status_code, response.headers["Allow"]) == (204, "GET, HEAD, OPTIONS")
+        else:
+            problem(response, 405, "method-not-allowed")
+            assert response.headers["Allow"].startswith("GET")
+
     def test_an_answer_we_do_not_have_in_that_format(self, ada: Caller) -> None:
         problem(ada.get(ORDERS, Accept="text/csv"), 406, "not-acceptable")
 
