@@ -20,7 +20,7 @@ from rest_framework import exceptions
 from rest_framework.settings import api_settings
 
 from orders.api_problems import PROBLEMS, Problem
-from orders.exceptions import InvalidOrder, OrderConflict, OrderNotCancellable, TooOften
+from orders.exceptions import EndpointOff, InvalidOrder, OrderConflict, OrderNotCancellable, TooOften
 from sagas import ActRefused, InvalidOperation
 from sagas.api_fields import InvalidQuery
 
@@ -158,6 +158,8 @@ def found_in(error: Exception) -> Found:
             return _invalid([Fault(f"/{error.field}", "invalid", str(error))])
         case ActRefused():
             return "state-conflict", str(error), {"state": error.state, "possible": list(error.possible)}
+        case EndpointOff():
+            return "state-conflict", str(error), {"state": "switched_off", "possible": ["switch it on"]}
         case OrderNotCancellable():
             return _not_cancellable(error)
         case OrderConflict():

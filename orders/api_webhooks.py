@@ -272,4 +272,4 @@ def _endpoint(request: Request, endpoint_id: int) -> WebhookEndpoint:
 
 
 def _deliveries(request: Request) -> QuerySet[WebhookDelivery]:
-    return WebhookDelivery.objects.filter(endpoint__user=caller_of(request)).select_related("event")
+    return WebhookDelivery.objects.filter(endpoint__user=caller_of(request)).select_related("event", "endpoint")

@@ -6,6 +6,7 @@ OrderError
 ├── InvalidStock          a change of stock that cannot be; `field` names what is wrong
 ├── OrderConflict         the number belongs to another order; `differing` names what differs
 ├── OrderNotCancellable   it is too late; `reason` says why, and the way out
+├── EndpointOff           nothing is sent to an address that is switched off; `endpoint` says which
 ├── HandOverRefused       the parcel cannot be handed over; `reason` says why
 └── HistoryIsKept         a row that is only added to was to be changed or deleted
 """
@@ -80,6 +81,14 @@ class HandOverRefused(OrderError):
         self.order_id = order_id
         self.reason = reason
         super().__init__(f"The parcel of order {order_id} cannot be handed over: {reason}.")
+
+
+class EndpointOff(OrderError):
+    """Nothing is sent to an address that is switched off."""
+
+    def __init__(self, endpoint: int, reason: str) -> None:
+        self.endpoint = endpoint
+        super().__init__(f"Endpoint {endpoint} is switched off. {reason}".strip() + " Switch it on first.")
 
 
 class TooOften(OrderError):

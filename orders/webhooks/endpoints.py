@@ -8,7 +8,7 @@ from datetime import timedelta
 from django.db import transaction
 from django.utils import timezone
 
-from orders.exceptions import FieldError, InvalidOrder
+from orders.exceptions import EndpointOff, FieldError, InvalidOrder
 from orders.models import User, WebhookDelivery, WebhookEndpoint, WebhookEvent
 from orders.webhooks.outbox import TEST, TYPES
 from orders.webhooks.sending import BadAddress, check_url
@@ -63,19 +63,27 @@ def rotate(endpoint: WebhookEndpoint) -> WebhookEndpoint:
 
 @transaction.atomic
 def send_test(endpoint: WebhookEndpoint) -> WebhookDelivery:
-    """A message that tells of nothing, to this endpoint alone. Raises InvalidOrder for one that is switched off."""
-    if not endpoint.is_active:
-        raise _fault("is_active", "inactive", f"This endpoint is switched off. {endpoint.disabled_reason}".strip())
+    """A message that tells of nothing, to this endpoint alone. Raises EndpointOff."""
+    _check_on(endpoint)
     now = timezone.now()
     event = WebhookEvent.objects.create(type=TEST, endpoint=endpoint, is_spread=True, created_at=now)
     return WebhookDelivery.objects.create(endpoint=endpoint, event=event, next_at=now)
 
 
 def redeliver(delivery: WebhookDelivery) -> WebhookDelivery:
-    """Send it again now, under the same id, with all its tries before it. One that waits is sent sooner."""
+    """Send it again now, under the same id, with all its tries before it. One that waits is sent sooner.
+
+    Raises EndpointOff: it would wait unsent for as long as nobody looks.
+    """
+    _check_on(delivery.endpoint)
     delivery.status, delivery.next_at, delivery.attempts = WebhookDelivery.Status.PENDING, timezone.now(), 0
     delivery.save(update_fields=["status", "next_at", "attempts"])
     return delivery
+
+
+def _check_on(endpoint: WebhookEndpoint) -> None:
+    if not endpoint.is_active:
+        raise EndpointOff(endpoint.pk, endpoint.disabled_reason)
 
 
 def _checked(url: str, events: Iterable[str]) -> list[str]:

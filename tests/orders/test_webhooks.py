@@ -427,7 +427,9 @@ class TestApi:
         assert caller.get(HOOKS).json()["results"] == [caller.get(path).json()]
         changed = self.sent(caller, "PATCH", path, {"events": [], "is_active": False})
         assert (changed.json()["events"], changed.json()["is_active"]) == ([], False)
-        assert "switched off" in problem(caller.post(f"{path}/test-deliveries", {}), 400, "validation-error")["detail"]
+        refused = problem(caller.post(f"{path}/test-deliveries", {}), 409, "state-conflict")
+        assert (refused["state"], refused["possible"]) == ("switched_off", ["switch it on"])
+        assert "is switched off. Switched off by its owner. Switch it on first." in refused["detail"]
         assert self.sent(caller, "DELETE", path).status_code == 204
         problem(caller.get(path), 404, "not-found")
         assert WebhookEndpoint.objects.count() == 1  # for what was sent to it
@@ -446,6 +448,17 @@ class TestApi:
         deliver_due()
         assert again.status_code == 202
         assert [headers["webhook-id"] for headers, _ in receiver.got] == [listed["message_id"]] * 2
+
+    def test_nothing_is_promised_to_one_that_is_switched_off(self, caller: Caller, receiver: Receiver) -> None:
+        path = caller.post(HOOKS, {"url": receiver.url}).headers["Location"]
+        number = caller.post(f"{path}/test-deliveries", {}).json()["id"]
+        deliver_due()
+        self.sent(caller, "PATCH", path, {"is_active": False})
+
+        refused = problem(caller.post(f"{DELIVERIES}/{number}/redeliveries", {}), 409, "state-conflict")
+
+        assert refused["state"] == "switched_off"
+        assert WebhookDelivery.objects.get().status == "delivered"
 
     def test_rotation_shows_the_new_secret_once(self, caller: Caller, receiver: Receiver) -> None:
         made = caller.post(HOOKS, {"url": receiver.url})
@@ -522,8 +535,21 @@ class TestCommand:
             call_command("webhooks", "list", "--since", "yesterday")
 
     def test_what_is_not_there(self, ada: User) -> None:
-        for words in (["resend", "7"], ["resend"], ["send-test", "7"]):
-            with pytest.raises(CommandError):
+        for words, said in (
+            (["resend", "7"], "There is no delivery 7."),
+            (["resend"], "Name deliveries by number"),
+            (["send-test", "7"], "There is no endpoint 7."),
+        ):
+            with pytest.raises(CommandError, match=said):
+                call_command("webhooks", *words)
+
+    def test_one_that_is_switched_off(self, ada: User, receiver: Receiver) -> None:
+        endpoint = endpoint_of(ada, receiver)
+        delivery = endpoints.send_test(endpoint)
+        endpoints.change(endpoint, active=False)
+
+        for words in (["send-test", str(endpoint.pk)], ["resend", str(delivery.pk)]):
+            with pytest.raises(CommandError, match="is switched off. Switched off by its owner. Switch it on first."):
                 call_command("webhooks", *words)
 
     @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from django.core.management.base import CommandError, CommandParser
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from orders.exceptions import InvalidOrder
+from orders.exceptions import EndpointOff
 from orders.models import WebhookDelivery, WebhookEndpoint
 from orders.webhooks import endpoints
 from sagas import console
@@ -73,15 +73,22 @@ class Command(ShellCommand):
             rows = _since(
                 WebhookDelivery.objects.filter(endpoint=options["failed_of"], status="failed"), options["since"]
             )
-        elif rows.count() != len(set(options["delivery"])) or not options["delivery"]:
-            raise CommandError("Name deliveries that there are; `webhooks list` shows them.")
+        elif not options["delivery"]:
+            raise CommandError("Name deliveries by number, or say --failed-of ENDPOINT; `webhooks list` shows them.")
+        else:
+            gone = sorted(set(options["delivery"]) - set(rows.values_list("pk", flat=True)))
+            if gone:
+                raise CommandError(f"There is no delivery {gone[0]}. `webhooks list` shows them.")
         if options["dry_run"]:
             for one in rows.select_related("endpoint", "event"):
                 self.stdout.write(f"Would send {one.pk} again: {one.event} to {one.endpoint.url}")
             return
         count = 0
-        for one in rows:
-            endpoints.redeliver(one)
+        for one in rows.select_related("endpoint"):
+            try:
+                endpoints.redeliver(one)
+            except EndpointOff as error:
+                raise CommandError(f"{error} {count} are sent again.") from error
             count += 1
         self.stdout.write(f"{count} are sent again.")
 
@@ -91,8 +98,8 @@ class Command(ShellCommand):
             raise CommandError(f"There is no endpoint {options['endpoint']}.")
         try:
             delivery = endpoints.send_test(endpoint)
-        except InvalidOrder as error:
-            raise CommandError(error.errors[0].message) from error
+        except EndpointOff as error:
+            raise CommandError(str(error)) from error
         self.stdout.write(f"Delivery {delivery.pk} is on its way to {endpoint.url}.")
 
 
