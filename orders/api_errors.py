@@ -96,6 +96,7 @@ def problem_handler(error: Exception, context: Mapping[str, Any]) -> JsonRespons
     if retry_after is not None:
         response.headers["Retry-After"] = str(retry_after)
     if isinstance(error, TooOften):
+        response.headers["RateLimit-Policy"] = f'"{error.what}";q={error.most};w={error.seconds}'
         response.headers["RateLimit"] = f'"{error.what}";r=0;t={error.retry_after}'
     return response
 

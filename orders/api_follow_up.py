@@ -131,8 +131,7 @@ class CancellationApi(ApiView):
         found = _cancellation_of(order_or_404(order_id, request))
         if found["event"].pk != cancellation_id:
             raise Http404(f"Order {order_id} has no cancellation {cancellation_id}.")
-        headers = {"Retry-After": "1"} if found["state"] in OPEN else {}
-        return Response(Cancellation(found).data, headers=headers)
+        return Response(Cancellation(found).data, headers=_look_again(found))
 
 
 class EventListApi(ApiView):
@@ -216,8 +215,13 @@ def _cancelled(request: Request, order_id: str, reason: str) -> Response:
     check_version(request, told(order_or_404(order_id, request), request))
     services.cancel_order(order_id=order_id, actor=actor_of(request), reason=reason)
     found = _cancellation_of(order_or_404(order_id, request))
-    headers = {"Location": cancellation_url(found), "Retry-After": "1"}
+    headers = {"Location": cancellation_url(found), **_look_again(found)}
     return Response(Cancellation(found).data, status=HTTPStatus.ACCEPTED, headers=headers)
+
+
+def _look_again(found: dict[str, Any]) -> dict[str, str]:
+    """The header that says when, while it is under way."""
+    return {"Retry-After": "1"} if found["state"] in OPEN else {}
 
 
 def _cancellation_of(view: OrderView) -> dict[str, Any]:

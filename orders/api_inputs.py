@@ -52,7 +52,9 @@ class TotalField(serializers.Field[Any, Any, Any, Any]):
 
     def _from_object(self, data: Data) -> tuple[str | int | Decimal, str]:
         faults: dict[str, list[ErrorDetail]] = {
-            name: [ErrorDetail("There is no member of this name here.", code="unknown_field")]
+            name: [
+                ErrorDetail("There is no member of this name here. There are: amount, currency.", code="unknown_field")
+            ]
             for name in data
             if name not in {"amount", "currency"}
         }

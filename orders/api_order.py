@@ -17,7 +17,7 @@ from orders.api_auth import actor_of
 from orders.api_errors import ProblemError
 from orders.api_shapes import ORDER_ID_PARAMETER, OrderDetail
 from orders.models import ApiKey, Scope
-from orders.roles import Act, can
+from orders.roles import Act, can, refusal
 from sagas.api_fields import Strict, Text, checked, checked_query
 from sagas.api_view import (
     ETAG,
@@ -41,6 +41,8 @@ class OrderDetailApi(ApiView):
 
     class Query(Strict):
         """How much of it."""
+
+        part = "parameter"
 
         expand = serializers.ChoiceField(
             choices=[(EVERYTHING, EVERYTHING), ("none", "none")],
@@ -120,6 +122,6 @@ class OrderDetailApi(ApiView):
 def _check_may_assign(request: Request) -> None:
     """What `PATCH /saga-runs/{id}` asks of whoever says the same there. Raises ProblemError."""
     if not can(request.user, Act.ASSIGN):
-        raise ProblemError("forbidden", f"Your role does not allow you to {Act.ASSIGN}.")
+        raise ProblemError("forbidden", refusal(request.user, Act.ASSIGN))
     if isinstance(request.auth, ApiKey) and Scope.RUNS_ACT not in request.auth.scopes:
         raise ProblemError("scope-missing", f"To say who looks after it needs a key with the scope {Scope.RUNS_ACT}.")

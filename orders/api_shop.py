@@ -212,18 +212,31 @@ class KeyListApi(ApiView):
         class Meta:
             ref_name = "NewApiKeyRequest"
 
+    class Query(PageQuery):
+        """Which page."""
+
     class Output(serializers.Serializer[Any]):
-        """All of them, the newest first."""
+        """A page of keys, the newest first."""
 
         results = KeyShape(many=True)
+        next = serializers.URLField(allow_null=True)
+        previous = serializers.URLField(allow_null=True)
 
         class Meta:
             ref_name = "ApiKeys"
 
-    @extend_schema(operation_id="list_api_keys", summary="List your keys", tags=["Keys"], responses={200: Output})
+    @extend_schema(
+        operation_id="list_api_keys",
+        summary="List your keys",
+        tags=["Keys"],
+        parameters=[Query],
+        responses={200: Output},
+    )
     def get(self, request: Request) -> Response:
-        keys = ApiKey.objects.filter(user=caller_of(request)).order_by("-id")
-        return Response({"results": KeyShape(keys, many=True).data})
+        query = checked_query(self.Query, request)
+        keys = ApiKey.objects.filter(user=caller_of(request))
+        page = page_of(keys, request=request, limit=query["limit"], cursor=query.get("cursor"))
+        return Response(page.answer(KeyShape(page.rows, many=True).data))
 
     @extend_schema(
         operation_id="create_api_key",

@@ -86,19 +86,30 @@ class EndpointListApi(ApiView):
         class Meta:
             ref_name = "WebhookEndpointRequest"
 
+    class Query(PageQuery):
+        """Which page."""
+
     class Output(serializers.Serializer[Any]):
-        """All of them, the newest first."""
+        """A page of endpoints, the newest first."""
 
         results = EndpointShape(many=True)
+        next = serializers.URLField(allow_null=True)
+        previous = serializers.URLField(allow_null=True)
 
         class Meta:
             ref_name = "WebhookEndpoints"
 
     @extend_schema(
-        operation_id="list_webhook_endpoints", summary="List your endpoints", tags=["Webhooks"], responses={200: Output}
+        operation_id="list_webhook_endpoints",
+        summary="List your endpoints",
+        tags=["Webhooks"],
+        parameters=[Query],
+        responses={200: Output},
     )
     def get(self, request: Request) -> Response:
-        return Response({"results": EndpointShape(_endpoints(request).order_by("-id"), many=True).data})
+        query = checked_query(self.Query, request)
+        page = page_of(_endpoints(request), request=request, limit=query["limit"], cursor=query.get("cursor"))
+        return Response(page.answer(EndpointShape(page.rows, many=True).data))
 
     @extend_schema(
         operation_id="create_webhook_endpoint",

@@ -59,10 +59,13 @@ class OrderConflict(OrderError):
     def __init__(self, order_id: str, differing: Sequence[str]) -> None:
         self.order_id = order_id
         self.differing = tuple(differing)
-        super().__init__(
-            f"Order {order_id} exists already with another {', '.join(self.differing)}. "
-            "Use a new number, or send what was sent the first time."
-        )
+        if self.differing == ("order_id",):
+            super().__init__(f"The number {order_id} is taken. Use a new one, or none: then we make one.")
+        else:
+            super().__init__(
+                f"Order {order_id} exists already with another {', '.join(self.differing)}. "
+                "Use a new number, or send what was sent the first time."
+            )
 
 
 class OrderNotCancellable(OrderError):
@@ -94,9 +97,11 @@ class EndpointOff(OrderError):
 class TooOften(OrderError):
     """The caller did it more often than is allowed, and has to wait."""
 
-    def __init__(self, what: str, retry_after: int) -> None:
+    def __init__(self, what: str, retry_after: int, *, most: int, seconds: int) -> None:
         self.what = what
         self.retry_after = retry_after
+        self.most = most
+        self.seconds = seconds
         super().__init__(f"That was too often. Try again in {retry_after} s.")
 
 

@@ -78,7 +78,7 @@ def _key(what: str, who: str) -> str:
 
 def _too_often(what: str, key: str, rate: Rate) -> TooOften:
     counting.count("rate_limited_total", scope=what)
-    return TooOften(what, _wait(key, rate))
+    return TooOften(what, _wait(key, rate), most=rate.most, seconds=rate.seconds)
 
 
 def _wait(key: str, rate: Rate) -> int:

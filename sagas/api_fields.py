@@ -123,16 +123,16 @@ class PlainObject(serializers.Field[dict[str, Any], Any, dict[str, Any], Any]):
 
 
 class Strict(serializers.Serializer[Any]):
-    """A serializer that names every member it does not know."""
+    """A serializer that names every member it does not know, and those that there are."""
+
+    part = "member"
+    """What it calls one: of a body, or of a query."""
 
     def to_internal_value(self, data: Any) -> Any:
         faults: Detail = {}
         if isinstance(data, Mapping):
-            faults = {
-                str(name): [ErrorDetail("There is no member of this name here.", code="unknown_field")]
-                for name in data
-                if name not in self.fields
-            }
+            words = f"There is no {self.part} of this name here. There are: {', '.join(self.fields)}."
+            faults = {str(name): [ErrorDetail(words, code="unknown_field")] for name in data if name not in self.fields}
         try:
             value = super().to_internal_value(data)
         except ValidationError as error:

@@ -40,6 +40,8 @@ class MalformedCursor(APIException):
 class PageQuery(Strict):
     """What every list takes."""
 
+    part = "parameter"
+
     limit = serializers.IntegerField(
         min_value=1, max_value=MOST, default=USUAL, help_text="How many results a page has at most."
     )

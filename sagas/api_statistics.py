@@ -80,6 +80,8 @@ class StatisticsApi(StaffView):
     class Query(Strict):
         """Which stretch of time."""
 
+        part = "parameter"
+
         since = serializers.ChoiceField(
             choices=[(name, name) for name in PERIODS], default="day", help_text="The last hour, day, week or month."
         )

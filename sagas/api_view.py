@@ -20,7 +20,7 @@ from rest_framework.response import Response
 from rest_framework.settings import api_settings
 from rest_framework.views import APIView
 
-from sagas.permissions import may, may_look_after
+from sagas.permissions import may_look_after, require
 
 IF_NONE_MATCH = OpenApiParameter(
     "If-None-Match",
@@ -99,17 +99,14 @@ class ApiView(APIView):
 
 
 class MayAct(BasePermission):
-    """Whoever may do it on the pages. Others get a 403: that there are runs is no secret, whose they are is."""
-
-    message = "Only staff may see and act on runs."
+    """Whoever may do it on the pages, and in their words. Others get a 403: that there are runs is no secret, whose
+    they are is."""
 
     def has_permission(self, request: Request, view: APIView) -> bool:
-        if not may(request._request, "see_runs"):
-            return False
+        require(request._request, "see_runs")
         act = getattr(view, "acts", {}).get(request.method, "") or getattr(view, "act", "")
-        if act and not may(request._request, act):
-            self.message = f"Your role does not allow you to {act}."
-            return False
+        if act:
+            require(request._request, act)
         return True
 
 

@@ -21,7 +21,8 @@ def require(request: HttpRequest, act: str) -> None:
     """Raises PermissionDenied unless whoever asks may do `act`, in the words that settings.SAGA_MAY_NOT_WORDS gives."""
     if not may(request, act):
         words = getattr(settings, "SAGA_MAY_NOT_WORDS", "")
-        raise PermissionDenied(import_string(words)(request.user, act) if words else "Only superusers may do this.")
+        plain = "Your role does not allow this." if getattr(settings, "SAGA_MAY_ACT", "") else "Only superusers may."
+        raise PermissionDenied(import_string(words)(request.user, act) if words else plain)
 
 
 def owners() -> list[str]:

@@ -116,6 +116,7 @@ class TestWhoMay:
             assert problem(eva.get(path), 404, "not-found")["detail"] == "There is no order ORD-123."
         problem(eva.post(f"{ORDERS}/ORD-123/cancellations", {"reason": "not mine"}), 404, "not-found")
         stolen = problem(eva.post(ORDERS, order_body()), 409, "order-conflict")
+        assert stolen["detail"] == "The number ORD-123 is taken. Use a new one, or none: then we make one."
         assert [item["pointer"] for item in stolen["errors"]] == ["/order_id"]
         assert "ada" not in json.dumps(stolen)
 

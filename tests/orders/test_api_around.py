@@ -285,6 +285,7 @@ class TestLimits:
         assert first.headers["RateLimit"].startswith('"order";r=1;t=')
         assert second.headers["RateLimit"].startswith('"order";r=0;t=')
         problem(third, 429, "rate-limited")
+        assert third.headers["RateLimit-Policy"] == policy
         left, _, _ = third.headers["RateLimit"].partition(", ")
         assert left == f'"order";r=0;t={third.headers["Retry-After"]}'
 
@@ -511,6 +512,16 @@ class TestKeys:
         path = f"/api/v1/api-keys/{listed[0]['id']}"
         assert [sent(ada, "DELETE", path).status_code for _ in range(2)] == [204, 204]
         problem(reader.get(ORDERS), 401, "unauthenticated")
+
+    def test_keys_come_page_by_page(self, ada: Caller) -> None:
+        ada.post("/api/v1/api-keys", {"name": "reader", "scopes": ["orders:read"]})
+
+        first = ada.get("/api/v1/api-keys", {"limit": 1}).json()
+        second = ada.get(first["next"]).json()
+
+        assert [key["name"] for page in (first, second) for key in page["results"]] == ["reader", "ada's key"]
+        assert (first["previous"], second["next"]) == (None, None)
+        assert faults(ada.get("/api/v1/api-keys", {"scope": "x"})) == [("?scope", "unknown_field")]
 
     def test_a_key_gives_no_more_than_it_has(self, ada: Caller) -> None:
         small = make_caller(ada.key.user, Scope.KEYS_MANAGE, name="small")  # type: ignore[union-attr]

@@ -67,6 +67,17 @@ class TestCancelling:
         assert second.status_code == 202
         assert second.headers["Location"] == first.headers["Location"]
         assert second.json()["reason"] == "one"
+        assert second.headers["Retry-After"] == "1"
+
+    def test_asked_again_after_its_end_there_is_nothing_to_wait_for(self, ada: Caller) -> None:
+        ada.post(ORDERS, order_body())
+        ada.post(f"{ORDERS}/ORD-123/cancellations", {"reason": "one"})
+        run_to_end(SagaRun.objects.get())
+
+        again = ada.post(f"{ORDERS}/ORD-123/cancellations", {"reason": "two"})
+
+        assert (again.status_code, again.json()["state"]) == (202, "done")
+        assert "Retry-After" not in again.headers
 
     def test_after_hand_over_it_is_too_late(self, ada: Caller) -> None:
         ada.post(ORDERS, order_body())

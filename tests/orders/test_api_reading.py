@@ -220,6 +220,11 @@ class TestListing:
     def test_a_bad_filter_is_named(self, orders: Caller, query: str, expected: list[tuple[str, str]]) -> None:
         assert faults(orders.get(f"{ORDERS}?{query}")) == expected
 
+    def test_a_misspelt_filter_is_told_which_there_are(self, orders: Caller) -> None:
+        (fault,) = orders.get(ORDERS, {"status": "completed"}).json()["errors"]
+
+        assert fault["detail"].startswith("There is no parameter of this name here. There are: limit, cursor, state, ")
+
     @pytest.mark.parametrize(
         "cursor", ["x", "!", "bnVsbA", "WyJhIiwwXQ", "WyI5OTk5OTk5OTk5OTk5OTk5OTk5OTkiLDBd", "\xe9"]
     )

@@ -484,6 +484,16 @@ class TestApi:
             problem(self.sent(eve, method, place), 404, "not-found")
         assert eve.get(DELIVERIES).json()["results"] == eve.get(HOOKS).json()["results"] == []
 
+    def test_endpoints_come_page_by_page(self, caller: Caller, receiver: Receiver) -> None:
+        made = [caller.post(HOOKS, {"url": receiver.url}).json()["id"] for _ in range(3)]
+
+        first = caller.get(HOOKS, {"limit": 2}).json()
+        second = caller.get(first["next"]).json()
+
+        assert [one["id"] for page in (first, second) for one in page["results"]] == made[::-1]
+        assert second["next"] is None
+        assert faults(caller.get(HOOKS, {"active": "1"})) == [("?active", "unknown_field")]
+
     def test_an_event_that_there_is_not(self, caller: Caller, receiver: Receiver) -> None:
         response = caller.post(HOOKS, {"url": receiver.url, "events": ["order.lost"]})
 
@@ -549,7 +559,7 @@ class TestCommand:
         endpoints.change(endpoint, active=False)
 
         for words in (["send-test", str(endpoint.pk)], ["resend", str(delivery.pk)]):
-            with pytest.raises(CommandError, match="is switched off. Switched off by its owner. Switch it on first."):
+            with pytest.raises(CommandError, match="is switched off"):
                 call_command("webhooks", *words)
 
     @pytest.mark.parametrize(

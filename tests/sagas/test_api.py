@@ -125,7 +125,9 @@ class TestWhoMay:
             ada.get(f"{RUNS}/{run.pk}"),
             ada.post(f"{RUNS}/{run.pk}/retries", {"step": "book_hotel", "direction": "compensation"}),
         ):
-            assert problem(response, 403, "forbidden")["errors"] == []
+            refused = problem(response, 403, "forbidden")
+            assert refused["errors"] == []
+            assert refused["detail"] == "This is for the shop's people, and takes an agent. Ask the shop to do it."
         assert events(run) == []
 
     def test_nobody_without_a_key_may(self) -> None:
@@ -137,7 +139,8 @@ class TestWhoMay:
 
         for act in ("skips", "resolutions"):
             body = {**place, "reason": "it is fine", "evidence": "mail 7"}
-            problem(agent.post(f"{RUNS}/{run.pk}/{act}", body), 403, "forbidden")
+            refused = problem(agent.post(f"{RUNS}/{run.pk}/{act}", body), 403, "forbidden")
+            assert refused["detail"] == "This takes a supervisor, and your role is agent. Ask a supervisor to do it."
         assert events(run) == []
         assert agent.post(f"{RUNS}/{run.pk}/retries", place).status_code == 202
 
@@ -152,22 +155,22 @@ class TestWhoMay:
     def test_the_rule_is_that_of_the_pages(self, supervisor: Caller, settings: Any) -> None:
         run = stuck_undo()
         place = {"step": "book_hotel", "direction": "compensation"}
-        settings.SAGA_MAY_ACT = "tests.sagas.test_api.only_gina_retries"
+        settings.SAGA_MAY_ACT, settings.SAGA_MAY_NOT_WORDS = "tests.sagas.test_api.only_gina_retries", ""
         gina = make_caller(make_user(username="gina"))
 
         assert supervisor.get(f"{RUNS}/{run.pk}").status_code == 200
         refused = problem(supervisor.post(f"{RUNS}/{run.pk}/retries", place), 403, "forbidden")
-        assert refused["detail"] == "Your role does not allow you to retry."
+        assert refused["detail"] == "Your role does not allow this."
         assert events(run) == []
         assert gina.post(f"{RUNS}/{run.pk}/retries", place).status_code == 202
 
     def test_without_a_rule_superusers_may_and_nobody_else(self, supervisor: Caller, settings: Any) -> None:
         run = stuck_undo()
-        settings.SAGA_MAY_ACT = ""
+        settings.SAGA_MAY_ACT = settings.SAGA_MAY_NOT_WORDS = ""
         root = make_caller(make_user(username="root", is_superuser=True))
 
         refused = problem(supervisor.get(f"{RUNS}/{run.pk}"), 403, "forbidden")
-        assert refused["detail"] == "Only staff may see and act on runs."
+        assert refused["detail"] == "Only superusers may."
         assert root.get(f"{RUNS}/{run.pk}").status_code == 200
 
     def test_the_group_counts_and_not_the_key_to_the_admin(self) -> None:
