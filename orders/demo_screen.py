@@ -27,6 +27,8 @@ class Line:
     verdict: str
     """Empty while it is under way; then whether it ended as expected."""
     is_expected: bool
+    end: str
+    """How it is to end, told for as long as it is under way."""
     link: str
 
 
@@ -89,7 +91,8 @@ def laid_out(lines: Sequence[Line], width: int | None) -> list[str]:
 
 
 def state_of(line: Line) -> str:
-    """ "Undoing: Refund payment, try 2 of 4", "Completed, as expected"."""
+    """ "Undoing: Refund payment, try 2 of 4, to end undone", "Undone, as expected"."""
     if line.verdict:
         return f"{line.status_word}, {line.verdict}"
-    return f"{line.status_word}: {line.step_line}" if line.step_line else line.status_word
+    under_way = f"{line.status_word}: {line.step_line}" if line.step_line else line.status_word
+    return f"{under_way}, to end {line.end}"

@@ -253,18 +253,23 @@ def assert_says_how_all_ended(output: str, site: Site) -> None:
     """The lines that `demo` prints: who and where first, then the orders as they move, then that all is over."""
     head, _, orders = output.partition("\n\n")
     facts = [line.partition("  ")[0] for line in head.splitlines()]
-    assert facts == ["Web", "Logins", "API docs", "API key", "Health", "Metrics", "Logs"]
+    assert facts == ["Web", "Logins", "API key", "API docs", "Health", "Metrics", "Logs"]
     assert f"Web       {site.url}/" in head
     last_words = {
         scenario.order_id: [line for line in orders.splitlines() if f"/{scenario.order_id}/" in line][-1]
         for scenario in SCENARIOS
     }
+    first_words = {
+        line.split("/orders/")[1].split("/")[0]: line for line in reversed(orders.splitlines()) if "/orders/" in line
+    }
+    assert first_words["DEMO-CARD"].endswith(", to end undone")
+    assert first_words["DEMO-REFUND"].endswith(", to end needing attention")
     verdicts = {order_id: line.rpartition(", ")[2] for order_id, line in last_words.items()}
     assert verdicts == dict.fromkeys(ENDS, "as expected")
     assert "\x1b" not in output
     assert orders.endswith(
         "All 11 orders have come to their ends, each as expected.\n"
-        "Ctrl-C stops the demo; the data stays. `make reset` wipes it.\n"
+        "Ctrl-C stops the demo; the data stays. `manage.py demo --reset` wipes it.\n"
     )
 
 

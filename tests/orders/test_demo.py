@@ -147,8 +147,8 @@ class TestVerdict:
         [
             ("all_well", "running", "", ("", False)),
             ("all_well", "completed", "", ("as expected", True)),
-            ("all_well", "compensated", "card_declined", ("expected completed", False)),
-            ("all_well", "needs_attention", "", ("expected completed", False)),
+            ("all_well", "compensated", "card_declined", ("expected to end completed", False)),
+            ("all_well", "needs_attention", "", ("expected to end completed", False)),
             ("all_well", "compensated", "cancelled", ("by hand", True)),
             ("refund_keeps_failing", "compensating", "address_not_served", ("", False)),
             ("refund_keeps_failing", "needs_attention", "address_not_served", ("as expected", True)),
@@ -188,7 +188,13 @@ class Terminal(io.StringIO):
 
 LINES = [
     Line(
-        title="All well", status_word="Pending", step_line="", verdict="", is_expected=False, link="http://h/orders/A/"
+        title="All well",
+        status_word="Pending",
+        step_line="",
+        verdict="",
+        is_expected=False,
+        end="completed",
+        link="http://h/orders/A/",
     ),
     Line(
         title="Declined",
@@ -196,6 +202,7 @@ LINES = [
         step_line="Process payment",
         verdict="",
         is_expected=False,
+        end="undone",
         link="http://h/orders/LONG/",
     ),
 ]
@@ -207,6 +214,7 @@ ENDED = [
         step_line="declined",
         verdict="as expected",
         is_expected=True,
+        end="undone",
         link="http://h/orders/LONG/",
     ),
 ]
@@ -220,8 +228,8 @@ class TestScreen:
             screen.show(lines)
 
         assert out.getvalue() == (
-            "All well  http://h/orders/A/     Pending\n"
-            "Declined  http://h/orders/LONG/  Running: Process payment\n"
+            "All well  http://h/orders/A/     Pending, to end completed\n"
+            "Declined  http://h/orders/LONG/  Running: Process payment, to end undone\n"
             "Declined  http://h/orders/LONG/  Undone, as expected\n"
         )
 
@@ -232,10 +240,10 @@ class TestScreen:
             screen.show(lines)
 
         assert out.getvalue() == (
-            "\r\x1b[2KAll well  http://h/orders/A/     Pending\n"
-            "\r\x1b[2KDeclined  http://h/orders/LONG/  Running: Process payment\n"
+            "\r\x1b[2KAll well  http://h/orders/A/     Pending, to end completed\n"
+            "\r\x1b[2KDeclined  http://h/orders/LONG/  Running: Process payment, to end undone\n"
             "\x1b[2A"
-            "\r\x1b[2KAll well  http://h/orders/A/     Pending\n"
+            "\r\x1b[2KAll well  http://h/orders/A/     Pending, to end completed\n"
             "\r\x1b[2KDeclined  http://h/orders/LONG/  Undone, as expected\n"
         )
 
@@ -270,6 +278,7 @@ class TestScreen:
                 step_line="",
                 verdict="as expected",
                 is_expected=True,
+                end="",
                 link=f"http://127.0.0.1:8000/orders/{scenario.order_id}/",
             )
             for scenario in SCENARIOS

@@ -33,6 +33,8 @@ HOST = "127.0.0.1"
 PORTS_TRIED = 50
 LOOK_EVERY = 0.25
 CANCELLED_BY = "user:agent"
+ENDS = {"completed": "completed", "compensated": "undone", "needs_attention": "needing attention"}
+"""How an end is told after "to end"."""
 
 
 class Command(BaseCommand):
@@ -121,15 +123,15 @@ class Command(BaseCommand):
         facts = [
             ("Web", f"{settings.SITE_URL}/"),
             ("Logins", ", ".join(logins)),
-            ("API docs", f"{settings.SITE_URL}{reverse('docs')}"),
             ("API key", seeded.api_key),
+            ("API docs", f"{settings.SITE_URL}{reverse('docs')}"),
             ("Health", f"{settings.SITE_URL}{reverse('health')}"),
             ("Metrics", f"{settings.SITE_URL}{reverse('metrics')}"),
             ("Logs", str(children.folder)),
         ]
         for name, value in facts:
             self.stdout.write(f"{name:<9} {value}")
-        self.stdout.write("\nOrders, one for each way an order can go:")
+        self.stdout.write("\nOrders, one for each way an order can go, and how each is to end:")
         self.stdout.flush()
 
     def _watch(self, children: Children, options: dict[str, Any]) -> int:
@@ -157,7 +159,7 @@ class Command(BaseCommand):
         odd = sum(not line.is_expected for line in lines)
         verdict = f"{odd} of them not as expected" if odd else "each as expected"
         self.stdout.write(f"All {len(lines)} orders have come to their ends, {verdict}.")
-        self.stdout.write("Ctrl-C stops the demo; the data stays. `make reset` wipes it.")
+        self.stdout.write("Ctrl-C stops the demo; the data stays. `manage.py demo --reset` wipes it.")
         self.stdout.flush()
 
     def _lines(self) -> list[Line] | None:
@@ -184,6 +186,7 @@ def line_of(row: OrderRow) -> Line:
         step_line=row.step_line,
         verdict=verdict,
         is_expected=is_expected,
+        end=ENDS[scenario.end],
         link=order_address(row.order.order_id),
     )
 
@@ -199,7 +202,7 @@ def verdict_of(row: OrderRow, scenario: Scenario) -> tuple[str, bool]:
     # The demo is there to be played with: an order that somebody helped on, or cancelled, has not gone wrong.
     if scenario.end == "needs_attention" or row.failure_code == "cancelled":
         return "by hand", True
-    return f"expected {scenario.end.replace('_', ' ')}", False
+    return f"expected to end {ENDS[scenario.end]}", False
 
 
 def has_screen(environment: Mapping[str, str]) -> bool:
