@@ -162,7 +162,8 @@ SAGA_API_ONCE = "orders.api_idempotency.once"  # keeps the answers to acts that 
 SAGA_SUBJECT_PAGES = {"order_processing": "order_detail"}  # the page of what a run was started for, by its business key
 SAGA_LOGS_LINK = env_link("SAGA_LOGS_LINK", "{run}")  # where the log's lines of a run are to be read
 SAGA_PROVIDERS_PAGE = "provider_list"  # the page of the outside systems that steps ask; empty: there is none
-SAGA_STARTERS = {"order": "orders.api.start_order"}  # `saga start order FILE`: what is more than a run
+# `saga start order FILE`: what is more than a run. By the saga's own name too: a run alone would be nobody's order.
+SAGA_STARTERS = {"order": "orders.api.start_order", "order_processing": "orders.api.start_order"}
 SAGA_AMOUNTS_AT_RISK = {"order_processing": "orders.selectors.amounts_held"}  # by business key and currency
 SAGA_HEALTH_LINES = ["orders.health_lines.lines"]  # what the health page says of the shop, beside the engine
 SAGA_EFFECT_WORDS = {"order_processing": "orders.effect_words.words_of_run"}  # what dialogs say that acts do

@@ -238,7 +238,7 @@ def _work() -> list[Finding]:
         found.append(Finding(level="warn", what="workers", words="none is alive", remedy=remedy))
     waiting = selectors.counts()[RunStatus.NEEDS_ATTENTION.value]
     if waiting:
-        remedy = f"See {getattr(settings, 'SITE_URL', '')}/runs/attention/ or `saga list --status needs_attention`."
+        remedy = f"See {getattr(settings, 'SITE_URL', '')}/runs/attention/ or `saga list --state needs_attention`."
         found.append(Finding(level="warn", what="attention", words=f"{waiting} runs wait for a person", remedy=remedy))
     backlog = queue.backlog()
     if backlog is not None:

@@ -13,14 +13,17 @@ from sagas import console, selectors
 from sagas.models import SagaRun
 from sagas.states import RunStatus
 
-NAMES = ("status", "saga", "step", "key", "error", "since")
+NAMES = ("state", "saga", "step", "key", "error", "since")
+OLD_NAMES = {"status": "state"}
+"""Taken too: scripts may have them."""
 
 
 def parsed(query: str) -> dict[str, Any]:
-    """`status=needs_attention step=process_payment since=2h` as options. Raises ValueError, naming what is wrong."""
+    """`state=needs_attention step=process_payment since=2h` as options. Raises ValueError, naming what is wrong."""
     found: dict[str, Any] = {}
     for part in query.replace(",", " ").split():
         name, equals, value = part.partition("=")
+        name = OLD_NAMES.get(name, name)
         if name not in NAMES:
             raise ValueError(
                 f"There is no {name!r} to choose by.{console.meant(name, NAMES)} There are: {', '.join(NAMES)}."
@@ -30,8 +33,10 @@ def parsed(query: str) -> dict[str, Any]:
         if name in found:
             raise ValueError(f"{name} is given twice.")
         found[name] = _value(name, value)
+    if "state" in found:
+        found["status"] = found.pop("state")  # as the row has it
     if not found:
-        raise ValueError("The query is empty, and nobody means all of history. Say for example status=needs_attention.")
+        raise ValueError("The query is empty, and nobody means all of history. Say for example state=needs_attention.")
     return found
 
 
@@ -50,8 +55,8 @@ def _value(name: str, text: str) -> str | timedelta:
     if name == "since":
         return console.span(text)
     statuses = [status.value for status in RunStatus]
-    if name == "status" and text not in statuses:
+    if name == "state" and text not in statuses:
         raise ValueError(
-            f"There is no status {text!r}.{console.meant(text, statuses)} There are: {', '.join(statuses)}."
+            f"There is no state {text!r}.{console.meant(text, statuses)} There are: {', '.join(statuses)}."
         )
     return text

@@ -81,6 +81,11 @@ class TestStartingAnOrder:
         assert (order.customer_ref, str(order.total_amount), order.user) == ("USER-456", "99.990", None)
         assert SagaRun.objects.get().business_key == "ORD-123"
 
+    def test_the_sagas_own_name_places_an_order_too(self, file: Path) -> None:
+        """A run of it without an order held stock that belonged to nobody."""
+        assert run("saga", "start", "order_processing", str(file), "--key", "ORD-123")[0] == 0
+        assert (Order.objects.get().order_id, SagaRun.objects.get().business_key) == ("ORD-123", "ORD-123")
+
     def test_its_number_may_be_the_key(self, file: Path) -> None:
         file.write_text(json.dumps(order_body(order_id=None)))
 

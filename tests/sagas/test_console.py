@@ -51,7 +51,7 @@ class TestFinding:
 
         lines = out.splitlines()
         assert code == 0
-        assert lines[0].split() == ["KEY", "STATUS", "SAGA", "AT", "CHANGED", "RUN"]
+        assert lines[0].split() == ["KEY", "STATE", "SAGA", "AT", "CHANGED", "RUN"]
         assert [line.split()[:2] for line in lines[1:]] == [
             ["T-3", "needs_attention"],
             ["T-2", "compensated"],
@@ -193,10 +193,10 @@ class TestHelping:
         ahead = stuck_ahead(world, trip, "T-4")
         before = RunEvent.objects.count()
 
-        code, _, err = saga("retry", "T-3", "T-4")
+        code, _, err = saga("retry", "T-3", "T-4", "--reason", "it is back")
         assert (code, err) == (2, "Several runs: say --yes, or --dry-run to see what would be done.")
         assert RunEvent.objects.count() == before
-        assert saga("retry", "T-3", "T-4", "--yes")[0] == 0
+        assert saga("retry", "T-3", "T-4", "--reason", "it is back", "--yes")[0] == 0
 
         assert events_of(ahead)[-1][0] == "retry_requested"
 
@@ -229,11 +229,16 @@ class TestHelping:
 
         assert code == 1
         assert err.startswith("T-1: Cannot abandon while completed: only a run that needs attention")
-        assert saga("retry", "T-1")[0] == 1
+        assert saga("retry", "T-1", "--reason", "it is back")[0] == 1
         assert saga("skip", "T-3", "--step", "nothing", "--reason", "x")[2].startswith("T-3: Cannot skip")
 
     def test_a_reason_is_needed(self, three: dict[str, SagaRun]) -> None:
-        assert "--reason" in saga("cancel", "T-1")[2]
+        before = RunEvent.objects.count()
+
+        for words in (("cancel", "T-1"), ("retry", "T-3"), ("retry", "T-3", "--reason", " ")):
+            assert "--reason" in saga(*words)[2]
+        assert saga("retry", "T-3")[::2] == (2, "Say --reason: it stays in the history, for whoever looks next.")
+        assert RunEvent.objects.count() == before
 
 
 class TestActingOnAQuery:
@@ -263,7 +268,7 @@ class TestActingOnAQuery:
         assert RunEvent.objects.count() == before
 
     def test_nobody_acts_on_a_query_unasked(self, stuck: list[SagaRun]) -> None:
-        code, _, err = saga("retry", "--query", "status=needs_attention")
+        code, _, err = saga("retry", "--query", "state=needs_attention", "--reason", "it is back")
 
         assert (code, "--yes" in err) == (2, True)
 
@@ -274,7 +279,7 @@ class TestActingOnAQuery:
             (["retry", "T-1", "--query", "saga=trip"], 2, "Name runs, or say --query"),
             (["retry", "--query", "status=completed step=nowhere", "--yes"], 4, "No run fits"),
             (["retry", "--query", "status=needs_atention"], 1, "Did you mean needs_attention?"),
-            (["retry", "--query", "stat=x"], 1, "Did you mean status?"),
+            (["retry", "--query", "stat=x"], 1, "Did you mean state?"),
             (["retry", "--query", "saga=trp", "--yes"], 4, "Did you mean trip?"),
             (["retry", "--query", " "], 1, "nobody means all of history"),
             (["retry", "--query", "saga=trip saga=trip"], 1, "saga is given twice"),
@@ -291,6 +296,15 @@ class TestActingOnAQuery:
 
         assert (found, complaint in err) == (code, True), err
         assert RunEvent.objects.count() == before
+
+    def test_state_is_the_word_and_status_is_taken_too(self, stuck: list[SagaRun]) -> None:
+        ways = (["--state"], ["--status"], ["--query=state"], ["--query=status"])
+        asked = [[f"{way[0]}=needs_attention"] for way in ways]
+
+        assert {saga("count", *words, "--output", "jsonl")[1] for words in asked} == {
+            saga("count", "--output", "jsonl")[1]
+        }
+        assert "There is no state 'lost'" in saga("list", "--query", "state=lost")[2]
 
     def test_lists_take_the_same_query(self, stuck: list[SagaRun]) -> None:
         rows = json.loads(saga("list", "--query", "status=needs_attention key=T-2", "--output", "json")[1])

@@ -52,7 +52,7 @@ TIMED_OUT = 6
 LOOK_EVERY = 0.5
 SHOWN = 50
 COLUMNS = (
-    ("key", "KEY"), ("status", "STATUS"), ("saga", "SAGA"), ("at", "AT"), ("updated_at", "CHANGED"), ("id", "RUN"),
+    ("key", "KEY"), ("status", "STATE"), ("saga", "SAGA"), ("at", "AT"), ("updated_at", "CHANGED"), ("id", "RUN"),
 )  # fmt: skip
 STEP_ACTS = ("retry", "skip", "resolve")
 SIGNS = {"ok": "✓", "warn": "!", "fail": "✗"}
@@ -67,7 +67,7 @@ class Command(ShellCommand):
         _filters(found)
         found.add_argument("--limit", type=_positive, default=20)
         _output(found)
-        counted = verbs.add_parser("count", help="runs by status")
+        counted = verbs.add_parser("count", help="runs by state")
         _filters(counted)
         _output(counted)
         shown = verbs.add_parser("show", help="one run: steps, undos, attempts; exit 4: there is none")
@@ -133,7 +133,7 @@ class Command(ShellCommand):
     def _add_act(self, parser: argparse.ArgumentParser, act: str) -> None:
         parser.add_argument("runs", nargs="*", metavar="RUN", help="ids or business keys")
         parser.add_argument(
-            "--query", type=_query, help="the runs for which this holds: 'status=needs_attention step=pay'"
+            "--query", type=_query, help="the runs for which this holds: 'state=needs_attention step=pay'"
         )
         parser.add_argument("--rps", type=_rate, default=0.0, help="so many runs a second at the most")
         parser.add_argument("--reason", required=act != "retry", default="", help="stays in the history")
@@ -222,6 +222,8 @@ class Command(ShellCommand):
             for run in runs:
                 self._lines([f"Would {act} {run.business_key}: {selectors.run_view(run.pk).sentence}"])
             return
+        if not options["reason"].strip():
+            raise CommandError("Say --reason: it stays in the history, for whoever looks next.", returncode=2)
         if (len(runs) > 1 or options["query"]) and not options["yes"]:
             self._confirm(f"{act} {len(runs)} runs?")
         refused = 0
@@ -457,12 +459,14 @@ class Command(ShellCommand):
 
 def _filters(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--saga", default="")
-    parser.add_argument("--status", choices=[status.value for status in RunStatus], default="")
+    parser.add_argument(
+        "--state", "--status", dest="status", choices=[status.value for status in RunStatus], default=""
+    )
     parser.add_argument("--step", default="", help="the step it is at")
     parser.add_argument("--key", default="", help="the business key")
     parser.add_argument("--error", default="", help="the code of an attempt, or of why it turned back")
     parser.add_argument("--since", type=_span, default=None, help="began in the last 90s, 15m, 2h, 3d")
-    parser.add_argument("--query", type=_query, help="the same in one: 'status=retrying since=2h'")
+    parser.add_argument("--query", type=_query, help="the same in one: 'state=retrying since=2h'")
 
 
 def _output(parser: argparse.ArgumentParser) -> None:
