@@ -41,13 +41,13 @@ def wait_for(what: str, condition: Callable[[], T], *, seconds: float = 30) -> T
 class Process:
     """One started command, with its log in a file and everything it starts in a process group of its own."""
 
-    def __init__(self, name: str, command: list[str], env: dict[str, str], log: Path) -> None:
+    def __init__(self, name: str, command: list[str], env: dict[str, str], log: Path, root: Path = ROOT) -> None:
         self.name = name
         self.log = log
         with log.open("ab") as out:
             self.popen = subprocess.Popen(
                 command,
-                cwd=ROOT,
+                cwd=root,
                 env=env,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
@@ -85,10 +85,14 @@ class Process:
 
 
 class Site:
-    """The site's processes on one database, with nothing shared with the machine's real installation."""
+    """The site's processes on one database, with nothing shared with the machine's real installation.
 
-    def __init__(self, folder: Path, **settings: str) -> None:
+    Their code is that of `root`: this working copy, or another version of it.
+    """
+
+    def __init__(self, folder: Path, root: Path = ROOT, /, **settings: str) -> None:
         self.folder = folder
+        self.root = root
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.processes: list[Process] = []
@@ -103,10 +107,11 @@ class Site:
             "PYTHONUNBUFFERED": "1",  # a log is of use only if it holds the last words
             **settings,
         }
-        (folder / "mail").mkdir()
+        (folder / "mail").mkdir(parents=True)
 
     def start(self, name: str, *command: str) -> Process:
-        process = Process(name, [sys.executable, *command], self.env, self.folder / f"{len(self.processes)}-{name}.log")
+        log = self.folder / f"{len(self.processes)}-{name}.log"
+        process = Process(name, [sys.executable, *command], self.env, log, self.root)
         self.processes.append(process)
         return process
 
@@ -129,7 +134,7 @@ class Site:
         """Run a management command to its end; returns what it printed, fails with it if it failed."""
         done = subprocess.run(
             [sys.executable, "manage.py", *arguments],
-            cwd=ROOT,
+            cwd=self.root,
             env=self.env,
             stdin=subprocess.DEVNULL,
             capture_output=True,

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
@@ -19,6 +19,7 @@ from django.utils import timezone
 from sagas import Kind, Saga, StepContext, StepPostponed, StepUnavailable, journal
 from sagas.driver import Driver, Limits
 from sagas.models import SagaRun, StepRecord
+from sagas.services import cancel
 from sagas.states import RunStatus
 from sagas.testing import FrozenClock, drive_once, report, run_to_end
 from tests.races import together
@@ -371,6 +372,41 @@ class TestLookUp:
         assert world.calls.count("pay") == 3
         assert world.calls.count("look pay") == 3
         assert (result.status, result.error_code, result.undone) == (RunStatus.COMPENSATED, "not_done", ["pay", "hold"])
+
+
+class TestADefinitionThatChanged:
+    """A deployment brings version 2 while runs of version 1 are under way."""
+
+    @pytest.fixture
+    def versions(self, world: World) -> Iterator[tuple[Saga, Saga]]:
+        """Hold and pay; in version 2 somebody checks in between, and holding is another step."""
+        first = make_saga([make_step(world, "hold"), make_step(world, "pay", look_up=world.look_up)])
+        second = make_saga([make_step(world, "keep"), make_step(world, "check"), make_step(world, "pay")], version=2)
+        with registered(first, second):
+            yield first, second
+
+    def test_runs_end_by_the_version_they_began_with(self, world: World, versions: tuple[Saga, Saga]) -> None:
+        first, second = versions
+        clock = FrozenClock()
+        world.plan("pay", away)
+        begun = make_run(first, key="T-1")
+        drive_once(begun, clock=clock)  # held, and pay is to be tried again
+
+        new = run_to_end(make_run(second, key="T-2"), clock=clock)
+        old = run_to_end(begun, clock=clock)
+
+        assert (old.status, old.run.version, old.done) == (RunStatus.COMPLETED, 1, ["hold", "pay"])
+        assert (new.status, new.run.version, new.done) == (RunStatus.COMPLETED, 2, ["keep", "check", "pay"])
+
+    def test_and_undo_what_that_version_did(self, world: World, versions: tuple[Saga, Saga]) -> None:
+        first, _ = versions
+        done = run_to_end(make_run(first)).run
+
+        cancel(run_id=done.pk, actor="user:sam", reason="they changed their mind")
+        ended = run_to_end(done)
+
+        assert (ended.status, ended.undone) == (RunStatus.COMPENSATED, ["pay", "hold"])
+        assert world.effects == ["hold", "pay", "undo pay", "undo hold"]
 
 
 class TestLeases:
