@@ -52,7 +52,7 @@ def audit_shop(*, seen: Callable[[int], None] = lambda count: None) -> Iterator[
 
 
 def _audit_runs_of_nobody() -> Iterator[Finding]:
-    for page in pages(SagaRun.objects.filter(saga=SAGA).only("pk", "business_key")):
+    for page in pages(SagaRun.objects.filter(saga=SAGA, imported_at__isnull=True).only("pk", "business_key")):
         ours = set(Order.objects.filter(run_id__in=[run.pk for run in page]).values_list("run_id", flat=True))
         for run in page:
             if run.pk not in ours:

@@ -24,7 +24,7 @@ OWN = frozenset(
     }
 )
 """What may be sent: it concerns nobody but the sender."""
-DIALOGS = frozenset({"order_new", "order_cancel", "order_hand_over", "run_act", "bulk_new"})
+DIALOGS = frozenset({"order_new", "order_cancel", "order_hand_over", "run_act", "run_import", "bulk_new"})
 """What is only opened to act."""
 
 

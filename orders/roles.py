@@ -28,6 +28,7 @@ class Act(StrEnum):
     SKIP = "skip"
     RESOLVE = "resolve"
     ABANDON = "abandon"
+    IMPORT = "import"
     HAND_OVER = "hand_over"
     STOCK = "stock"
 

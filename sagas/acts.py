@@ -12,6 +12,8 @@ from sagas.exceptions import DefinitionError
 from sagas.journal import Held
 from sagas.states import DONE, ENDED, Direction, RunStatus
 
+IMPORTED = "it was read from a file, to be looked at; what it did happened elsewhere"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Acts:
@@ -36,6 +38,8 @@ class Acts:
 
 def possible_acts(held: Held, now: datetime) -> Acts:
     """What makes sense in this state."""
+    if held.run.imported_at is not None:
+        return Acts(cancel_refusal=IMPORTED)
     status = RunStatus(held.run.status)
     run: list[str] = []
     refusal = ""

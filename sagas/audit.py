@@ -74,7 +74,8 @@ def audit_runs(
         if not runs:
             return
         last = runs[-1].pk
-        whole = [run for run in runs if run.pruned_at is None]  # of the others there is nothing left to hold against
+        # Of pruned ones there is nothing left to hold against; those from files are others' affair.
+        whole = [run for run in runs if run.pruned_at is None and run.imported_at is None]
         yield from _audit_page(whole, now or timezone.now(), stale_after)
         seen(len(runs))
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
 from django.core.exceptions import ValidationError
 from django.db import DataError, IntegrityError, transaction
-from django.db.models import Model
+from django.db.models import CharField, DateTimeField, Field, JSONField, Model, TextField
+from django.utils import timezone
 
+from sagas import registry
 from sagas.exceptions import InvalidExport
 from sagas.models import RunEvent, SagaRun, Signal, StepRecord
 
@@ -17,6 +19,14 @@ FORMAT = 1
 """Raised when a field changes its meaning or goes."""
 
 HIDDEN = "(left out)"
+LONGEST_TEXT = 100_000
+NOT_TOLD = frozenset({"run_id", "imported_at"})
+"""The run is told once; when it came here is nothing that happened to it."""
+KINDS: tuple[tuple[type[StepRecord] | type[RunEvent] | type[Signal], str], ...] = (
+    (StepRecord, "attempts"),
+    (RunEvent, "events"),
+    (Signal, "signals"),
+)
 
 
 def exported(run_id: UUID, *, is_redacted: bool = False) -> dict[str, Any]:
@@ -42,44 +52,86 @@ def exported(run_id: UUID, *, is_redacted: bool = False) -> dict[str, Any]:
 
 
 @transaction.atomic
-def imported(told: Mapping[str, Any]) -> SagaRun:
-    """Store what `exported` told of a run, to be looked at. It is due for nothing: no worker here takes it up.
+def imported(told: Any, *, actor: str) -> SagaRun:
+    """Store what `exported` told of a run, to be looked at. It is due for nothing, and nobody can act on it.
 
-    Raises InvalidExport, and stores nothing, for what is no export or is of a run that is here already.
+    Raises InvalidExport, and stores nothing, for what is no export, or is of a run that is here already or whose saga
+    is not.
     """
+    if not isinstance(told, Mapping):
+        raise InvalidExport("This is no export of a run: it holds no JSON object.")
     if told.get("format") != FORMAT:
-        raise InvalidExport(f"This is of format {told.get('format')!r}; {FORMAT} is what is read here.")
-    try:
-        values = {**told["run"], "due_at": None, "lease_owner": "", "lease_until": None}
-        run = SagaRun(**_read(SagaRun, values))
-        rows = [
-            model(run=run, **{name: value for name, value in _read(model, one).items() if name != "id"})
-            for model, name in ((StepRecord, "attempts"), (RunEvent, "events"), (Signal, "signals"))
-            for one in told[name]
-        ]
-    except (KeyError, TypeError, AttributeError, ValueError, ValidationError) as error:
-        raise InvalidExport(f"This is no export of a run: {error!r}.") from error
+        raise InvalidExport(f"This is of format {told.get('format')!r:.40}; {FORMAT} is what is read here.")
+    now = timezone.now()
+    run = SagaRun(**_read(SagaRun, "run", told.get("run")))
+    run.due_at, run.lease_owner, run.lease_until, run.imported_at = None, "", None, now
+    if (run.saga, run.version) not in registry.names():
+        known = ", ".join(f"{name} version {version}" for name, version in registry.names())
+        raise InvalidExport(f"It is of {run.saga!r:.100} version {run.version}, which is not here. There are: {known}.")
+    rows: list[StepRecord | RunEvent | Signal] = []
+    for model, name in KINDS:
+        for values in _list(told, name):
+            row = model(**_read(model, name, values), run=run)
+            row.pk = None
+            rows.append(row)
     if SagaRun.objects.filter(pk=run.pk).exists():
         raise InvalidExport(f"The run {run.pk} is here already.")
+    rows.append(RunEvent(run=run, kind="imported", actor=actor, created_at=now))
     try:
         with transaction.atomic():
             run.save(force_insert=True)
             for row in rows:
                 row.save(force_insert=True)
-    except (IntegrityError, DataError) as error:
+    except (IntegrityError, DataError, OverflowError) as error:
         raise InvalidExport(f"The database refuses it: {error}".strip()) from error
     return run
 
 
-def _read(model: type[Model], values: Mapping[str, Any]) -> dict[str, Any]:
-    """A row's columns as Python has them; a column that there is not is a mistake."""
+def _list(told: Mapping[str, Any], name: str) -> Sequence[Any]:
+    rows = told.get(name)
+    if not isinstance(rows, list):
+        raise InvalidExport(f"This is no export of a run: it has no list of {name}.")
+    return rows
+
+
+def _read(model: type[Model], name: str, values: Any) -> dict[str, Any]:
+    """A row's columns as Python has them. Raises InvalidExport, naming the column."""
+    if not isinstance(values, Mapping):
+        raise InvalidExport(f"This is no export of a run: it has no {name} as an object.")
     known = {field.attname: field for field in model._meta.concrete_fields if not field.generated}
-    return {name: known[name].to_python(value) for name, value in values.items()}
+    known = {column: field for column, field in known.items() if column not in NOT_TOLD}
+    if others := sorted(set(values) - set(known)):
+        raise InvalidExport(f"This is no export of a run: there is no {others[0]!r:.40} in {name}.")
+    for column, field in known.items():
+        if column not in values and not field.has_default() and not field.null and column != "id":
+            raise InvalidExport(f"This is no export of a run: {column} is missing in {name}.")
+    return {column: _value(known[column], f"{name}: {column}", value) for column, value in values.items()}
+
+
+def _value(field: Field[Any, Any], place: str, given: Any) -> Any:
+    """One column's value, of the kind and length that the column holds."""
+    if given is None and field.null:
+        return None
+    try:
+        value = field.to_python(given)
+    except (ValidationError, TypeError, ValueError, OverflowError) as error:
+        raise InvalidExport(f"This is no export of a run: {place} cannot be {given!r:.60}.") from error
+    is_right = value is not None
+    if isinstance(field, JSONField):
+        is_right = isinstance(value, dict)
+    elif isinstance(field, DateTimeField):
+        is_right = is_right and timezone.is_aware(value)
+    elif isinstance(field, CharField | TextField):
+        is_right = isinstance(given, str) and "\0" not in given and len(given) <= (field.max_length or LONGEST_TEXT)
+    if not is_right:
+        raise InvalidExport(f"This is no export of a run: {place} cannot be {given!r:.60}.")
+    return value
 
 
 def _fields(row: Any) -> dict[str, Any]:
     """A row's columns, without the run it belongs to: that is said once."""
-    names = [field.attname for field in row._meta.concrete_fields if field.attname != "run_id" and not field.generated]
+    fields = [field for field in row._meta.concrete_fields if not field.generated]
+    names = [field.attname for field in fields if field.attname not in NOT_TOLD]
     return {name: getattr(row, name) for name in names}
 
 

@@ -62,7 +62,7 @@ def engine_samples(now: datetime | None = None, *, help_of: Mapping[str, str] = 
         family = _family(name)
         kind = "gauge" if name == SWEPT else "counter" if family == name else "histogram"
         yield Sample(name=name, labels=labels, value=value, kind=kind, help=help_of.get(family, ""))
-    live = SagaRun.objects.in_states(*LIVE).order_by()
+    live = SagaRun.objects.in_states(*LIVE).filter(imported_at__isnull=True).order_by()
     found = list(live.values_list("saga", "status").annotate(count=Count("id"), oldest=Min("created_at")))
     for saga, status, count, _ in found:
         yield _gauge("runs_in_state", count, saga=saga, state=status)

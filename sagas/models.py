@@ -82,6 +82,8 @@ class SagaRun(models.Model):
     ended_at = models.DateTimeField(null=True, blank=True)
     pruned_at = models.DateTimeField(null=True, blank=True)
     """When its attempts and events were taken away: sagas/pruning.py. From then on nothing can be undone by them."""
+    imported_at = models.DateTimeField(null=True, blank=True)
+    """When it was read from a file: sagas/export.py. What it did happened elsewhere, and nobody acts on it here."""
 
     objects = SagaRuns.as_manager()
 

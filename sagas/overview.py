@@ -216,6 +216,7 @@ def waiting() -> list[Waiting]:
     """What runs under way are waiting for, at this moment: those that need a person first."""
     rows = (
         SagaRun.objects.in_states(*LIVE)
+        .filter(imported_at__isnull=True)
         .annotate(is_back=ExpressionWrapper(Q(turned_back_at__isnull=False), BooleanField()))
         .order_by()
         .values_list("saga", "status", "current_step", "is_back")

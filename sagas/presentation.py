@@ -85,6 +85,7 @@ EVENT_WORDS = {
     "released": "Given back",
     "snoozed": "Put off",
     "woken": "No longer put off",
+    "imported": "Read from a file",
 }
 
 ACT_EVENTS = {

@@ -53,7 +53,7 @@ def test_case(view: RunView) -> str:
         # Of what began in the same moment the later step's undo comes first.
         placed += [((one.started_at, 1, -place, one.number), step.name, one) for one in step.undo_attempts]
     told = [_told(name, attempt) for _, name, attempt in sorted(placed, key=lambda one: one[0])]
-    by_hand = [event for event in view.events if event.actor != "engine" and event.kind != "started"]
+    by_hand = [event for event in view.events if event.actor != "engine" and event.kind not in ("started", "imported")]
     if not told or by_hand or any(outcome not in PLAYED for _, _, outcome, _ in told):
         return ""
     rows = "\n".join(f"    {one!r}," for one in told)

@@ -188,7 +188,7 @@ def waiting_signal(run_id: UUID | str, prefix: str) -> str:
 
 def runs_needing_attention() -> QuerySet[SagaRun]:
     """Runs that wait for a person, the longest waiting first."""
-    return SagaRun.objects.in_states(RunStatus.NEEDS_ATTENTION).order_by("updated_at")
+    return SagaRun.objects.in_states(RunStatus.NEEDS_ATTENTION).filter(imported_at__isnull=True).order_by("updated_at")
 
 
 def newest_runs(

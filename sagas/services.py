@@ -13,7 +13,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from sagas import journal, plans, registry
-from sagas.acts import cancel_refusal, in_hand, possible_acts, results_of
+from sagas.acts import IMPORTED, cancel_refusal, in_hand, possible_acts, results_of
 from sagas.attention import waits_since
 from sagas.decide import Stand, progress, undo_order
 from sagas.definition import Kind, Saga
@@ -61,7 +61,7 @@ def cancel(*, run_id: UUID | str, actor: str, reason: str) -> SagaRun:
 
     Raises ActRefused where it cannot be undone any more, with the reason.
     """
-    held = _hold(run_id)
+    held = _hold("cancel", run_id)
     run = held.run
     _check_reason("cancel", held, reason)
     going_back = run.cancel_requested_at is not None or (run.turned_back_at is not None and not _is(run, ENDED))
@@ -90,7 +90,7 @@ def cancel(*, run_id: UUID | str, actor: str, reason: str) -> SagaRun:
 @transaction.atomic
 def retry(*, run_id: UUID | str, step: str, direction: Direction | str, actor: str, reason: str = "") -> SagaRun:
     """Try a failed or waiting attempt again now, with a fresh budget and the same key. Twice is once."""
-    held = _hold(run_id)
+    held = _hold("retry", run_id)
     run, way = held.run, Direction(direction)
     place = f"{step}:{way.value}"
     tries = [r for r in held.records if r.step == step and r.direction == way.value]
@@ -132,7 +132,7 @@ def resolve(
 ) -> SagaRun:
     """Say that it was done outside, with the evidence: a reference that somebody else can check."""
     if not evidence.strip() or "\0" in evidence:
-        held = _hold(run_id)
+        held = _hold("resolve", run_id)
         raise _refused("resolve", held, "it wants evidence: the reference under which it was done")
     data = {"evidence": evidence}
     return _settle("resolve", Outcome.RESOLVED, run_id, step, direction, actor, reason, data, dict(result or {}))
@@ -141,7 +141,7 @@ def resolve(
 @transaction.atomic
 def abandon(*, run_id: UUID | str, actor: str, reason: str) -> SagaRun:
     """Give a run up that needs attention, leaving undone what is undone; the event lists it."""
-    held = _hold(run_id)
+    held = _hold("abandon", run_id)
     run = held.run
     if run.status == RunStatus.ABANDONED.value:
         return run
@@ -184,7 +184,7 @@ def left_undone(held: Held, now: datetime) -> list[str]:
 @transaction.atomic
 def assign(*, run_id: UUID | str, owner: str, actor: str) -> Assignment:
     """Say who looks after a run that waits for a person; an empty `owner` gives it back to everybody. Twice is once."""
-    held = _hold(run_id)
+    held = _hold("assign", run_id)
     assignment, _ = Assignment.objects.get_or_create(run=held.run)
     if assignment.owner == owner:
         return assignment
@@ -201,7 +201,7 @@ def assign(*, run_id: UUID | str, owner: str, actor: str) -> Assignment:
 @transaction.atomic
 def snooze(*, run_id: UUID | str, until: datetime | None, actor: str) -> Assignment:
     """Let a run that waits for a person rest until then; None wakes it. It goes on resting only as long as it waits."""
-    held = _hold(run_id)
+    held = _hold("snooze", run_id)
     assignment, _ = Assignment.objects.get_or_create(run=held.run)
     now = timezone.now()
     if assignment.snoozed_until == until:
@@ -228,7 +228,7 @@ def signal(
 
     The history names the signal, and behind it the `reason`, if somebody gave one.
     """
-    held = _hold(run_id)
+    held = _hold("signal", run_id)
     now = timezone.now()
     _, heard = Signal.objects.get_or_create(
         run=held.run, name=name, defaults={"payload": dict(payload), "actor": actor, "received_at": now}
@@ -261,7 +261,7 @@ def _settle(
     data: dict[str, Any],
     result: dict[str, Any],
 ) -> SagaRun:
-    held = _hold(run_id)
+    held = _hold(act, run_id)
     run, way = held.run, Direction(direction)
     tries = [r for r in held.records if r.step == step and r.direction == way.value]
     if tries and tries[-1].outcome == outcome.value:
@@ -286,9 +286,12 @@ def _settle(
     return run
 
 
-def _hold(run_id: UUID | str) -> Held:
-    """The run, locked until the caller's transaction ends. Raises SagaRun.DoesNotExist."""
-    return journal.load(journal.locked(SagaRun.objects.filter(pk=run_id)).get())
+def _hold(act: str, run_id: UUID | str) -> Held:
+    """The run, locked until the transaction ends. Raises SagaRun.DoesNotExist, and ActRefused for one from a file."""
+    held = journal.load(journal.locked(SagaRun.objects.filter(pk=run_id)).get())
+    if held.run.imported_at is not None:
+        raise _refused(act, held, IMPORTED)
+    return held
 
 
 def _is(run: SagaRun, statuses: frozenset[RunStatus]) -> bool:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from django.urls import path
 
-from sagas import act_views, assign_views, inbox, views
+from sagas import act_views, assign_views, import_views, inbox, views
 
 urlpatterns = [
     path("", views.run_list, name="run_list"),
     path("attention/", inbox.run_attention, name="run_attention"),
+    path("import/", import_views.run_import, name="run_import"),
     path("bulk/", inbox.bulk_list, name="bulk_list"),
     path("bulk/new/", inbox.bulk_new, name="bulk_new"),
     path("bulk/<uuid:operation_id>/", inbox.bulk_detail, name="bulk_detail"),

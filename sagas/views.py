@@ -40,7 +40,7 @@ ACTS = {
     "abandon": "Give up",
     "cancel": "Cancel",
 }
-MAY = (*ACTS, "assign", "bulk")
+MAY = (*ACTS, "assign", "bulk", "import")
 END_WORDS = {
     "completed": "Completed",
     "compensated": "Undone",
@@ -104,6 +104,7 @@ def run_list(request: HttpRequest) -> HttpResponse:
         "older": "?" + urlencode({**kept, "before": page[PAGE - 1].pk}) if len(page) > PAGE else "",
         "command": command,
         "curl": curl,
+        "may": acts_of(request),
     }
     return render(request, "sagas/run_list.html", context)
 

@@ -78,8 +78,9 @@ def event_words(event: RunEvent) -> str:
     """What happened, in words."""
     words = EVENT_WORDS.get(event.kind, event.kind.replace("_", " ").capitalize())
     if event.kind == "snoozed":
-        until = timezone.localtime(datetime.fromisoformat(event.data["until"]))
-        words += f" until {until:%Y-%m-%d %H:%M %Z}"
+        with suppress(KeyError, TypeError, ValueError):  # one from a file may say anything
+            until = timezone.localtime(datetime.fromisoformat(event.data["until"]))
+            words += f" until {until:%Y-%m-%d %H:%M %Z}"
     owner = event.data.get("owner", "")
     if event.kind == "assigned" and owner != event.actor:
         words = f"Handed to {person(owner)}"
@@ -158,10 +159,10 @@ def seconds_fine(seconds: float | None) -> str:
 
 @register.simple_tag
 def subject_page(run: SagaRun) -> str:
-    """The page of what the run was started for, by settings.SAGA_SUBJECT_PAGES; its own where there is none."""
+    """The page of what the run was started for, by settings.SAGA_SUBJECT_PAGES; its own where there is none here."""
     pages: Mapping[str, str] = getattr(settings, "SAGA_SUBJECT_PAGES", {})
-    if run.saga in pages:
-        with suppress(NoReverseMatch):  # an imported run's key may be of another shape than keys here
+    if run.saga in pages and run.imported_at is None:
+        with suppress(NoReverseMatch):  # a key may be of another shape than such a page has
             return reverse(pages[run.saga], args=[run.business_key])
     return reverse("run_detail", args=[run.pk])
 

@@ -454,6 +454,7 @@ def pages(shop: Site) -> dict[str, str]:
         "not cancellable": "/orders/ORD-2/cancel/",
         "runs": "/runs/",
         "run": f"/runs/{run}/",
+        "import": "/runs/import/",
         "needs attention": "/runs/attention/",
         "many, before": f"/runs/bulk/new/?act=retry&{cause}",
         "many, after": f"/runs/bulk/{taken.pk}/",
@@ -620,5 +621,10 @@ class TestForEverybody:
         page.get_by_role("button", name="Cancel the order").click()
         expect(page.locator("#reason-fault")).to_be_visible()
         look("cancel with a mistake")
+        page.goto(f"{shop.url}{pages['import']}")
+        page.get_by_label("File").set_input_files({"name": "a.json", "mimeType": "application/json", "buffer": b"[]"})
+        page.get_by_role("button", name="Import it").click()
+        expect(page.locator(".summary")).to_be_focused()
+        look("import with a mistake")
 
         assert found == {}

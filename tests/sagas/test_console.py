@@ -389,6 +389,8 @@ class TestFiles:
             assert saga("import", str(file))[0] == 0
 
         before, again = json.loads(told["T-3"]), json.loads(saga("export", "T-3")[1])
+        came = again["events"].pop()
+        assert (came["kind"], came["actor"].startswith("command:")) == ("imported", True)
         for kind in ("attempts", "events"):
             assert [{**row, "id": 0} for row in again[kind]] == [{**row, "id": 0} for row in before[kind]]
         assert again["run"] == before["run"]
@@ -401,18 +403,32 @@ class TestFiles:
         ("change", "words"),
         [
             ({"format": 9}, "This is of format 9; 1 is what is read here."),
-            ({"run": {}}, "The database refuses it"),
-            ({"run": {"colour": "red"}}, "This is no export of a run"),
-            ({"attempts": [{"started_at": "yesterday"}]}, "This is no export of a run"),
-            ({"attempts": 7}, "This is no export of a run"),
-            ({"run": {"id": "01a20a86-0000-7000-8000-000000000000", "status": "lost", "version": 1}}, "refuses"),
+            ({"run": {}}, "This is no export of a run: saga is missing in run."),
+            ({"run": {"colour": "red"}}, "This is no export of a run: there is no 'colour' in run."),
+            ({"run": None}, "This is no export of a run: it has no run as an object."),
+            ({"attempts": [{"step": 7}]}, "This is no export of a run: direction is missing in attempts."),
+            ({"attempts": 7}, "This is no export of a run: it has no list of attempts."),
+            ({"events": [None]}, "This is no export of a run: it has no events as an object."),
+            ({"run": {"status": "lost"}}, "The database refuses it"),
+            ({"run": {"version": 9}}, "It is of 'trip' version 9, which is not here. There are: "),
+            ({"run": {"saga": "tripp"}}, "It is of 'tripp' version 1, which is not here. There are: "),
+            ({"run": {"input": 7}}, "run: input cannot be 7."),
+            ({"run": {"saga": "x" * 101}}, "run: saga cannot be 'xxx"),
+            ({"run": {"business_key": "a\0b"}}, "run: business_key cannot be 'a\\x00b'."),
+            ({"run": {"created_at": "yesterday"}}, "run: created_at cannot be 'yesterday'."),
+            ({"run": {"created_at": "2026-01-01T00:00:00"}}, "run: created_at cannot be"),
+            ({"run": {"fence": 10**30}}, "The database refuses it"),
+            ({"run": {"imported_at": None}}, "there is no 'imported_at' in run."),
         ],
     )
     def test_what_is_no_export(
         self, three: dict[str, SagaRun], tmp_path: Path, change: dict[str, Any], words: str
     ) -> None:
         file = tmp_path / "run.json"
-        file.write_text(json.dumps({**json.loads(saga("export", "T-1")[1]), **change}))
+        told = json.loads(saga("export", "T-1")[1])
+        if isinstance(part := change.get("run"), dict) and part and "colour" not in part:
+            change = {"run": {**told["run"], "id": "01a20a86-0000-7000-8000-000000000000", **part}}
+        file.write_text(json.dumps({**told, **change}))
 
         code, _, err = saga("import", str(file))
 

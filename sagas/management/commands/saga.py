@@ -439,7 +439,7 @@ class Command(ShellCommand):
 
     def _import(self, options: dict[str, Any]) -> None:
         try:
-            run = imported(_json(options["file"]))
+            run = imported(_json(options["file"]), actor=f"command:{getpass.getuser()}")
         except InvalidExport as error:
             raise CommandError(str(error), returncode=1) from error
         self.stdout.write(f"{run.business_key}: {run.status}, {run.pk}")
