@@ -448,6 +448,9 @@ def _sentence(view: RunView, status: RunStatus) -> str:
     why = run.failure_message.rstrip(".")
     if run.pruned_at is not None:
         return f"{STATUS_WORDS[status]}; its history was archived on {run.pruned_at:%Y-%m-%d}."
+    if view.definition is None and status in (RunStatus.COMPLETED, RunStatus.COMPENSATED):
+        word = STATUS_WORDS[status]
+        return f"{word}; its steps are not known here, since {run.saga} version {run.version} is not registered."
     if status is RunStatus.PENDING:
         return "Stored and waiting for a worker."
     if status is RunStatus.COMPLETED:

@@ -9,7 +9,7 @@ import pytest
 from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
-from sagas import Kind, Saga, StepContext, WaitFor, selectors
+from sagas import Kind, Saga, StepContext, WaitFor, registry, selectors
 from sagas.export import HIDDEN, exported
 from sagas.models import SagaRun, earliest_run_id
 from sagas.presentation import changes, timeline
@@ -72,6 +72,17 @@ class TestRun:
 
         assert view.sentence == "It says no. Nothing had to be undone."
         assert [step.undo_state for step in view.steps[:2]] == [UndoState.NOT_NEEDED] * 2
+
+    def test_of_a_run_whose_definition_is_gone_nothing_is_made_up(self, trip: Saga) -> None:
+        done, undone = make_run(trip), make_run(trip, key="T-2")
+        run_to_end(done)
+        cancel(run_id=run_to_end(undone).run.pk, actor="user:x", reason="It rains.")
+        run_to_end(undone)
+        registry.forget(trip)
+
+        unknown = "its steps are not known here, since trip version 1 is not registered."
+        assert run_view(done.pk).sentence == f"Completed; {unknown}"
+        assert run_view(undone.pk).sentence == f"Undone; {unknown}"
 
     def test_between_two_tries(self, world: World, trip: Saga) -> None:
         world.plan("pay", away)
