@@ -1,7 +1,8 @@
 """What the pages in docs/ and the README say is so: blocks run, commands and flags are there, links lead somewhere.
 
 More of it stands where the fixtures are: docs/api.md in tests/orders/test_api_examples.py, the signature of webhooks in
-test_webhooks.py, the provider of docs/providers.md in test_providers_page.py, the runbooks in test_metrics.py.
+test_webhooks.py, the provider of docs/providers.md in test_providers_page.py, the runbooks in test_metrics.py, and
+docs/tutorial.md in test_tutorial.py.
 """
 
 from __future__ import annotations
@@ -69,6 +70,14 @@ class TestReading:
                     lost.append(f"{page.relative_to(ROOT)}: {target}")
 
         assert lost == []
+
+    def test_every_page_is_reached_from_the_first_one(self) -> None:
+        told = re.findall(r"\]\(([^)#\s]+)", docs("README.md").read_text())
+        reached = {(ROOT / "docs" / name).resolve() for name in told}
+
+        assert [
+            str(page.relative_to(ROOT)) for page in sorted((ROOT / "docs").rglob("*.md")) if page not in reached
+        ] == ["docs/README.md"]
 
     def test_what_make_is_told_to_do_it_can(self) -> None:
         known = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
