@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,44 @@ SETTINGS = """
 from config.settings_test import *
 INSTALLED_APPS = [*INSTALLED_APPS, "bike_tours.apps.BikeToursConfig"]
 """
+
+
+BARE = """
+import os
+
+SECRET_KEY = "of another project"
+INSTALLED_APPS = ["django.contrib.auth", "django.contrib.contenttypes"]
+DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "trips.sqlite3"}}
+USE_TZ = True
+"""
+
+
+def run_tests(folder: Path, package: str, settings: str) -> str:
+    """What pytest says of the package's tests, in a process of its own."""
+    here = Path(__file__).parents[2]
+    words = ["-q", "-p", "no:cacheprovider", "-o", f"pythonpath={folder} {here}", f"--ds={settings}"]
+    tests = subprocess.run(
+        [sys.executable, "-m", "pytest", *words, f"--rootdir={folder}", str(folder / package / "tests.py")],
+        cwd=folder,
+        env={"PATH": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return tests.stdout + tests.stderr
+
+
+@pytest.mark.pure
+def test_its_tests_pass_in_a_project_that_knows_nothing_of_the_shop(tmp_path: Path) -> None:
+    """With what docs/sagas.md says such a project has to set, and nothing else."""
+    page = (Path(__file__).parents[2] / "docs" / "sagas.md").read_text()
+    (told,) = [text for text in re.findall(r"```python\n(.*?)\n```", page, re.DOTALL) if "Q_CLUSTER" in text]
+    call_command("startsaga", "trips", "--dir", str(tmp_path))
+    (tmp_path / "bare_settings.py").write_text(BARE + told)
+
+    said = run_tests(tmp_path, "trips", "bare_settings")
+
+    assert "12 passed" in said, said
 
 
 @pytest.mark.pure
