@@ -1,6 +1,6 @@
-"""What every answer of the site carries: a request id and a Content-Security-Policy.
+"""What every request is given: an id, its trace and, for the answer, a Content-Security-Policy.
 
-Both work with sync and async views. Django 6.0 brings a CSP middleware of its own; this one serves 5.2 too.
+All work with sync and async views. Django 6.0 brings a CSP middleware of its own; this one serves 5.2 too.
 """
 
 from __future__ import annotations
@@ -8,11 +8,17 @@ from __future__ import annotations
 import logging
 import re
 import uuid
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
+from inspect import iscoroutinefunction
+from typing import Any
 
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
+from django.utils.decorators import sync_and_async_middleware
 from django.utils.deprecation import MiddlewareMixin
+
+from sagas import traces
 
 # Only what we ship ourselves may run, load or frame; an injected tag of any kind is inert.
 POLICY = "; ".join(
@@ -52,6 +58,26 @@ class RequestIdMiddleware(MiddlewareMixin):
     def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
         response.headers["X-Request-Id"] = request.META["REQUEST_ID"]
         return response
+
+
+@sync_and_async_middleware
+def trace_middleware(get_response: Callable[[HttpRequest], Any]) -> Callable[[HttpRequest], Any]:
+    """Have each request handled in its caller's trace, or in a new one; by `traceparent`, of W3C Trace Context."""
+    if iscoroutinefunction(get_response):
+
+        async def later(request: HttpRequest) -> HttpResponseBase:
+            with traces.serving(traceparent=request.headers.get(traces.HEADER, "")):
+                coming: Awaitable[HttpResponseBase] = get_response(request)
+                return await coming
+
+        return later
+
+    def now(request: HttpRequest) -> HttpResponseBase:
+        with traces.serving(traceparent=request.headers.get(traces.HEADER, "")):
+            response: HttpResponseBase = get_response(request)
+            return response
+
+    return now
 
 
 class RequestIdFilter(logging.Filter):

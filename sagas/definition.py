@@ -66,6 +66,8 @@ class StepContext:
     """Why the run turned back; empty on the way forward."""
     signal: Mapping[str, Any] | None = None
     """The payload of the signal that this step waited for."""
+    traceparent: str = ""
+    """Where in which trace the run was asked for, as W3C Trace Context writes it; empty: nobody knows."""
 
     @property
     def key(self) -> str:

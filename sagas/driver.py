@@ -25,7 +25,7 @@ from django.conf import settings
 from django.db import DatabaseError, InterfaceError, OperationalError, connections
 from django.utils import timezone
 
-from sagas import journal, points
+from sagas import journal, points, run_log, traces
 from sagas.decide import Begin
 from sagas.definition import StepContext, WaitFor
 from sagas.exceptions import StepError, StepPostponed, StepRefused, StepUnavailable
@@ -239,7 +239,8 @@ class Driver:
                 raise
             except Exception:
                 # Its lease ends, its attempt counts as unknown, and after a few such claims a person is asked.
-                log.exception("The outcome of run %s cannot be recorded", run_id)
+                about = run_log.of(self._ended[0][0].run)
+                log.exception("The outcome of run %s cannot be recorded", run_id, extra=about)
                 self._drop({run_id})
             self._ended = [end for end in self._ended if end[0].run.pk != run_id]
         self._afresh = False
@@ -318,6 +319,7 @@ class Driver:
         point = f"{begin.step.name}:{begin.direction.value}"
         # A plain function waits here for its thread: were it to wait in the pool's own queue, its timeout would
         # run out there, and what was never sent would count as unknown.
+        traces.running.set(context)  # for this task alone, and until it ends
         async with self._places if self._wants_thread(begin) else nullcontext():
             points.reach(f"before_call:{point}")
             ended = await self._attempt(begin, context)
@@ -428,6 +430,7 @@ class Driver:
             maybe_done=begin.maybe_done,
             reason=held.run.failure_message,
             signal=begin.signal,
+            traceparent=held.run.traceparent,
         )
 
 
@@ -445,7 +448,8 @@ def _in_thread(function: Callable[[StepContext], Any], context: StepContext) -> 
         _close_idle()
         _thread.checked_at = time.monotonic()
     try:
-        return function(context)
+        with traces.Within(context):
+            return function(context)
     finally:
         _close_idle(but_trust=True)
 

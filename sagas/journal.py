@@ -17,7 +17,7 @@ from uuid import UUID
 from django.db import connection, transaction
 from django.db.models import Q, QuerySet
 
-from sagas import points, registry
+from sagas import points, registry, run_log, traces
 from sagas.bulk import insert_many, insert_missing, lock_many, update_many
 from sagas.decide import Attempt, Begin, Decision, Failure, History, decide, retry_at
 from sagas.definition import Saga, step_key
@@ -156,6 +156,7 @@ def open_run(*, saga: Saga, business_key: str, input: Mapping[str, Any], actor: 
         deadline_at=now + saga.deadline if saga.deadline else None,
         created_at=now,
         updated_at=now,
+        traceparent=traces.kept(),
     )
     if not insert_missing(run):
         return None
@@ -514,7 +515,7 @@ def _decision(one: Held, now: datetime, max_claims: int) -> Decision:
         return decide(one.saga, one.history(), now)
     except Exception as error:
         # One run that cannot be decided must not keep the others of its batch from going on.
-        log.exception("Run %s cannot be decided", one.run.pk)
+        log.exception("Run %s cannot be decided", one.run.pk, extra=run_log.of(one.run))
         return Decision(
             status=RunStatus.NEEDS_ATTENTION,
             attention=f"The next move cannot be told: {error}",
@@ -581,4 +582,4 @@ def _notice(event: RunEvent) -> Notice:
 
 def _done(run: SagaRun, record: StepRecord) -> Notice:
     at = record.ended_at or record.started_at
-    return Notice(run=run, kind=STEP_DONE, step=record.step, direction=record.direction, at=at)
+    return Notice(run=run, kind=STEP_DONE, step=record.step, direction=record.direction, at=at, attempt=record.number)

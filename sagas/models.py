@@ -11,6 +11,7 @@ from django.db import models
 from django.db.models import Case, F, Q, Value, When
 
 from sagas.states import FORWARD, LIVE, BulkState, Direction, ItemState, Outcome, RunStatus
+from sagas.traces import trace_id
 
 RUN_STATUSES = [(status.value, status.value.replace("_", " ")) for status in RunStatus]
 DIRECTIONS = [(direction.value, direction.value) for direction in Direction]
@@ -84,6 +85,9 @@ class SagaRun(models.Model):
     """When its attempts and events were taken away: sagas/pruning.py. From then on nothing can be undone by them."""
     imported_at = models.DateTimeField(null=True, blank=True)
     """When it was read from a file: sagas/export.py. What it did happened elsewhere, and nobody acts on it here."""
+    traceparent = models.CharField(max_length=55, blank=True, default="", db_default="")
+    """Of the request that the run was asked for in, as W3C Trace Context writes it. Written once, with the run; last of
+    the columns, so that a write that leaves it alone does not log it."""
 
     objects = SagaRuns.as_manager()
 
@@ -130,6 +134,10 @@ class SagaRun(models.Model):
 
     def __str__(self) -> str:
         return f"{self.saga} {self.business_key} ({self.status})"
+
+    @property
+    def trace_id(self) -> str:
+        return trace_id(self.traceparent)
 
 
 class StepRecord(models.Model):

@@ -26,6 +26,8 @@ class Notice:
     step: str
     direction: str
     at: datetime
+    attempt: int | None = None
+    """Which try it was, of a step that is done."""
 
 
 Listener = Callable[[Sequence[Notice]], None]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from django.db import transaction
 
+from sagas.models import SagaRun
 from sagas.notices import Notice
 
 log = logging.getLogger("sagas.runs")
@@ -18,14 +19,18 @@ def note(notices: Sequence[Notice]) -> None:
     transaction.on_commit(lambda: _say(lines))
 
 
+def of(run: SagaRun) -> dict[str, object]:
+    """What any line about a run says of it."""
+    return {"trace_id": run.trace_id, "order_id": run.business_key, "run_id": str(run.pk), "saga": run.saga}
+
+
 def _line(notice: Notice) -> tuple[str, dict[str, object]]:
     run = notice.run
     return notice.kind, {
-        "order_id": run.business_key,
-        "run_id": str(run.pk),
-        "saga": run.saga,
+        **of(run),
         "step": notice.step,
         "direction": notice.direction,
+        "attempt": notice.attempt,
         "state": run.status,
         "duration": round((notice.at - run.created_at).total_seconds(), 3),
     }

@@ -289,6 +289,7 @@ class TestLog:
             "logger": "sagas.runs",
             "event": "two\nlines here",
             "request_id": "r-1",
+            "trace_id": "-",
             "order_id": "ORD-1",
         }
 
@@ -315,11 +316,15 @@ class TestLog:
 
         said = [record for record in caplog.records if record.name == "sagas.runs"]
 
-        assert [(vars(one)["order_id"], one.getMessage(), vars(one)["step"]) for one in said] == [
-            ("ORD-1", "started", ""),
-            ("ORD-1", "step_done", "reserve_inventory"),
-            ("ORD-1", "turned_back", "process_payment"),
-            ("ORD-1", "step_done", "reserve_inventory"),
-            ("ORD-1", "compensated", ""),
+        told = [(one.getMessage(), vars(one)["step"], vars(one)["attempt"]) for one in said]
+        assert told == [
+            ("started", "", None),
+            ("step_done", "reserve_inventory", 1),
+            ("turned_back", "process_payment", None),
+            ("step_done", "reserve_inventory", 1),
+            ("compensated", "", None),
         ]
+        about = {(vars(one)["order_id"], vars(one)["run_id"], vars(one)["trace_id"]) for one in said}
+        run = SagaRun.objects.get()
+        assert about == {("ORD-1", str(run.pk), run.trace_id)}
         assert not any("ada" in JsonFormatter().format(one) for one in said)

@@ -32,6 +32,7 @@ from sagas import (
     selection,
     selectors,
     services,
+    traces,
 )
 from sagas.console import NotFound
 from sagas.exceptions import ActRefused, DuplicateRun, InvalidExport, InvalidInput
@@ -126,6 +127,9 @@ class Command(ShellCommand):
         start.add_argument("name", help=f"of the saga{others}")
         start.add_argument("file", help="a JSON object; - reads it from standard input")
         start.add_argument("--key", default="", help="the business key: twice is one run")
+        start.add_argument(
+            "--traceparent", default="", help="the trace it is asked for in, as W3C Trace Context writes it"
+        )
         start.add_argument("--wait", type=_span, help="until it ends, at most so long; exits as watch does")
         imported = verbs.add_parser("import", help="store an exported run, to be looked at: no worker takes it up")
         imported.add_argument("file", help="what export wrote; - reads it from standard input")
@@ -421,21 +425,24 @@ class Command(ShellCommand):
         self.stdout.write(console.as_json(exported(run.pk, is_redacted=options["redact"])))
 
     def _begin(self, options: dict[str, Any]) -> None:
-        starter, actor = _starters().get(options["name"]), f"command:{getpass.getuser()}"
         try:
-            if starter:
-                given = _json(options["file"])
-                run = SagaRun.objects.get(pk=import_string(starter)(given, key=options["key"], actor=actor))
-            else:
-                saga, given = console.saga_of(options["name"]), _json(options["file"])
-                if not options["key"]:
-                    raise CommandError("Say --key: the business key, under which twice is one run.", returncode=2)
-                run = services.start(saga=saga, business_key=options["key"], input=given, actor=actor)
+            with traces.serving(traceparent=options["traceparent"]):
+                run = self._started(options)
         except (DuplicateRun, InvalidInput) as error:
             raise CommandError(str(error), returncode=1) from error
         self.stdout.write(f"{run.business_key}: {run.status}, {run.pk}")
         if options["wait"] is not None:
             self._watch({"run": str(run.pk), "timeout": options["wait"]})
+
+    def _started(self, options: dict[str, Any]) -> SagaRun:
+        starter, actor = _starters().get(options["name"]), f"command:{getpass.getuser()}"
+        if starter:
+            given = _json(options["file"])
+            return SagaRun.objects.get(pk=import_string(starter)(given, key=options["key"], actor=actor))
+        saga, given = console.saga_of(options["name"]), _json(options["file"])
+        if not options["key"]:
+            raise CommandError("Say --key: the business key, under which twice is one run.", returncode=2)
+        return services.start(saga=saga, business_key=options["key"], input=given, actor=actor)
 
     def _import(self, options: dict[str, Any]) -> None:
         try:
