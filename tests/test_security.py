@@ -77,7 +77,7 @@ OWN_TO_LOOKERS = re.compile(
 )
 """Viewers may send these: they concern nobody else, change nothing, or are a provider's."""
 ACTING = re.compile(
-    r"^/(orders/new/|orders/ORD-123/(cancel|hand-over)/|runs/[^/]+/(retry|skip|resolve|abandon|cancel)/|runs/(bulk/new|import)/"
+    r"^/(orders/new/|orders/ORD-123/(cancel|hand-over)/|runs/[^/]+/(retry|skip|resolve|abandon|cancel|assign)/|runs/(bulk/new|import)/"
     r"|api/v1/(saga-runs/[^/]+/(retries|skips|resolutions|compensations)|bulk-operations))$"
 )
 """These are asked for to act, and for nothing else."""
