@@ -20,6 +20,7 @@ from orders.exceptions import HandOverRefused, InvalidOrder, InvalidStock, Order
 from orders.money import format_money
 from orders.roles import Act, actor_of, can
 from orders.services import cancel_order, correct_stock, hand_over, receive_stock
+from sagas.admin_large import NewestValuesFilter
 from sagas.admin_tools import NONE, ReadOnlyAdmin, admin_link, ask_reason, list_link, page_link
 
 __all__ = ["admin_keys"]  # registers its own
@@ -456,3 +457,25 @@ class InboundEventAdmin(ReadOnlyAdmin):
     list_display = ("received_at", "provider", "kind", "about", "status", "message")
     list_filter = ("provider", "status")
     ordering = ("-id",)
+
+
+@admin.register(models.RefusedRequest)
+class RefusedRequestAdmin(ReadOnlyAdmin):
+    """What programs were refused in the last week."""
+
+    list_display = ("created_at", "status", "code", "actor", "method", "path", "order_page", "request_id")
+    list_filter = (("status", NewestValuesFilter), "code", "created_at")
+    date_hierarchy = "created_at"
+    ordering = ("-id",)
+    exact_search = ("request_id",)
+    search_help_text = "The request_id of an answer, as a whole."
+    readonly_fields = ("order_page", "problem")
+
+    @admin.display(description="order")
+    def order_page(self, refused: models.RefusedRequest) -> SafeString | str:
+        """Of the number that the address named; there may be no such order."""
+        return page_link("order_detail", refused.order_id, refused.order_id) if refused.order_id else NONE
+
+    @admin.display(description="what it means")
+    def problem(self, refused: models.RefusedRequest) -> SafeString | str:
+        return page_link("api-problem", refused.code, refused.code)

@@ -22,7 +22,7 @@ from django_q.models import OrmQ, Task
 
 from orders import models as orders
 from orders.api_keys import create_key, key_of
-from orders.models import Order, Product, Shipment, StockItem, StockMovement
+from orders.models import Order, Product, RefusedRequest, Shipment, StockItem, StockMovement
 from orders.services import add_note, cancel_order, hand_over
 from orders.webhooks import endpoints
 from sagas import admin_large, admin_tools
@@ -111,8 +111,61 @@ def story() -> Order:
     orders.OrderTag.objects.create(order=order, tag="gift", author="user:sam")
     orders.RetiredUse.objects.create(operation="GET api-me", caller="key:shop", count=1, last_at=order.placed_at)
     create_key(user=make_user(username="shop"), name="shop")
+    refuse("req-00000001")
     orders.SavedView.objects.create(user=User.objects.get(username="shop"), name="Mine", query="state=retrying")
     return order
+
+
+def refuse(request_id: str, *, status: int = 409, code: str = "state-conflict", order_id: str = "") -> RefusedRequest:
+    return RefusedRequest.objects.create(
+        request_id=request_id, actor="key:shop", method="POST", path="/api/v1/orders", order_id=order_id, status=status,
+        code=code, detail="It is over.", created_at=timezone.now(),
+    )  # fmt: skip
+
+
+class TestRefusals:
+    def test_one_is_found_by_its_request_and_read(self, gina: Client) -> None:
+        refuse("req-00000001")
+        row = refuse("req-00000002", order_id="ORD-7")
+
+        found = gina.get(address(RefusedRequest, "changelist"), {"q": "req-00000002"}).content.decode()
+        page = gina.get(address(RefusedRequest, "change", row.pk)).content.decode()
+
+        assert ("req-00000002" in found, "req-00000001" in found) == (True, False)
+        for words in ("It is over.", 'href="/orders/ORD-7/"', 'href="/api/v1/problems/state-conflict"', "key:shop"):
+            assert words in page, words
+        assert "_save" not in page
+
+    def test_they_are_told_apart_by_status_and_code(self, gina: Client) -> None:
+        refuse("req-00000001")
+        refuse("req-00000002", status=403, code="forbidden")
+
+        for query in ({"status": "403"}, {"code": "forbidden"}):
+            page = gina.get(address(RefusedRequest, "changelist"), query).content.decode()
+            assert ("req-00000002" in page, "req-00000001" in page) == (True, False), query
+            assert "?status=409" in gina.get(address(RefusedRequest, "changelist")).content.decode()
+
+    def test_the_search_leads_there(self, gina: Client) -> None:
+        row = refuse("req-00000001")
+
+        page = gina.get("/orders/", {"q": "req-00000001"}).content.decode()
+
+        assert f'href="{address(RefusedRequest, "change", row.pk)}">As it is stored</a>' in page
+
+    def test_its_list_reads_a_stretch_of_them(self, gina: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+        """However many there are: counted to an end, filters and days told by the newest."""
+        monkeypatch.setattr(admin_large, "AMONG", 2)
+        monkeypatch.setattr(ReadOnlyAdmin, "list_per_page", 2)
+        refuse("req-00000001", status=500, code="internal")
+        for number in range(2, 5):
+            refuse(f"req-0000000{number}")
+
+        with CaptureQueriesContext(connection) as asked:
+            page = gina.get(address(RefusedRequest, "changelist")).content.decode()
+
+        assert "?status=500" not in page
+        ours = [one["sql"] for one in asked if 'FROM "orders_refusedrequest"' in one["sql"]]
+        assert [sql for sql in ours if "LIMIT" not in sql] == []
 
 
 class TestLooking:
