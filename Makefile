@@ -8,7 +8,7 @@ PIP := $(PY) -m pip --disable-pip-version-check --no-input
 UV := $(VENV)/bin/uv
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo reset test npm promtool simulate chaos bench bench-pages format lock shots clean
+.PHONY: help env demo reset test npm promtool simulate chaos drill bench bench-pages format lock shots clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-12s %s\n", $$1, $$2 }'
@@ -38,6 +38,10 @@ SEED ?= 1
 BROKER ?= orm
 chaos: $(VENV)/test.stamp  ## attack a shop of real processes (SECONDS=300 SEED=7 BROKER=orm or valkey)
 	@$(PY) -m tests.chaos --seconds $(SECONDS) --seed $(SEED) --broker $(BROKER)
+
+drill: $(VENV)/test.stamp  ## take a backup of a shop at work, lose the shop, restore it, on both databases
+	@$(PY) -m pytest -q tests/e2e/test_drill.py
+	@$(PY) -m tests.servers $(PY) -m pytest -q tests/e2e/test_drill.py
 
 PARTS ?=
 bench: $(VENV)/test.stamp $(PEERS)/stamp  ## measure this project beside its peers (half an hour; PARTS="engine idle")

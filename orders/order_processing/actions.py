@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 
@@ -172,6 +173,7 @@ def look_up_payment(ctx: StepContext) -> PaymentResult | None:
         charge = get_payments().find_charge(key=ctx.key)
     if charge is None or charge.status == "pending":
         return None  # nothing that is final: asked for again with the same key, it waits
+    _open_late(ctx, lambda: payment_books.opened(order, payment_books.CHARGE, order.total_amount, ctx.key))
     _note_charge(ctx.key, charge)
     if (charge.amount, charge.currency) != (order.total_amount, order.currency):
         # None says that nothing is left of it, so that must be true first.
@@ -247,6 +249,7 @@ def look_up_shipment(ctx: StepContext) -> ShipmentResult | None:
         parcel = get_shipping().find_shipment(reference=reference)
     if parcel is None:
         return None
+    _open_late(ctx, lambda: parcel_books.opened(_order(ctx), reference))
     if not parcel_books.note_booked(reference, _with_label(reference, parcel)):
         # None says that nothing is left of it, so that must be true first.
         _call_off(ctx, reference, parcel)
@@ -300,8 +303,19 @@ def look_up_confirmation(ctx: StepContext) -> EmailResult | None:
         sent = get_mail().find(key=ctx.key)
     if sent is None:
         return None
+    _open_late(ctx, lambda: mail_books.queue(mail_books.written(_order(ctx), mail_books.CONFIRMATION, ctx)))
     mail_books.note_sent(ctx.key, sent)
     return {"email_sent": True, "email_id": sent.email_id}
+
+
+def _open_late(ctx: StepContext, effect: Callable[[], object]) -> None:
+    """Write what an attempt writes before it asks, for one that was found to have had its effect.
+
+    It is there, unless the database is one that was restored, or that lost its last commits in a fail-over: then what
+    is found would be in no book, and an undo would find nothing to undo.
+    """
+    with suppress(StepRefused):  # the undo was there first; whoever looks sees to it that nothing is left
+        first_time(ctx.key, effect)
 
 
 def _order(ctx: StepContext) -> Order:

@@ -5,6 +5,7 @@ the result says so."""
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 from django.conf import settings
 
@@ -49,14 +50,7 @@ def refund_payment(ctx: StepContext) -> RefundResult | WaitFor:
     waits while the gateway is at it.
     Raises StepUnavailable while the gateway is away; the next try sends the same key.
     """
-    order = _order(ctx)
-    undo = undo_once(
-        ctx.key,
-        ctx.action_key,
-        lambda: BEGUN | payment_books.opened(order, payment_books.REFUND, order.total_amount, ctx.key),
-        NOTHING,
-    )
-    if not undo["begun"]:
+    if not _begun_refund(ctx)["begun"]:
         return {"refunded": False, "refund_id": "", "amount": 0.0}
     payment_books.asking(ctx.key)
     try:
@@ -81,13 +75,25 @@ def refund_payment(ctx: StepContext) -> RefundResult | WaitFor:
     return _refunded(ctx, refund, charge)
 
 
+def _begun_refund(ctx: StepContext) -> dict[str, Any]:
+    order = _order(ctx)
+    return undo_once(
+        ctx.key,
+        ctx.action_key,
+        lambda: BEGUN | payment_books.opened(order, payment_books.REFUND, order.total_amount, ctx.key),
+        NOTHING,
+    )
+
+
 def look_up_refund(ctx: StepContext) -> RefundResult | None:
     """The refund made under this key, or None."""
     with as_outcomes():
         refund = get_payments().find_refund(key=ctx.key)
         charge = None if refund is None else get_payments().find_charge(key=ctx.action_key)
-    # One that is under way is asked for again with the same key, and then waited for.
-    return None if refund is None or refund.status == "pending" else _refunded(ctx, refund, charge)
+    if refund is None or refund.status == "pending":
+        return None  # one that is under way is asked for again with the same key, and then waited for
+    _begun_refund(ctx)  # it was, unless this database was restored: see actions._open_late
+    return _refunded(ctx, refund, charge)
 
 
 def _refunded(ctx: StepContext, refund: Refund, charge: Charge | None) -> RefundResult:
@@ -132,19 +138,22 @@ def send_cancellation_email(ctx: StepContext) -> CancellationEmailResult:
 
     Returns {"email_sent": True, "email_id": "EMAIL-...", "reason": ""}.
     """
-    order = _order(ctx)
-    undo = undo_once(
-        ctx.key,
-        ctx.action_key,
-        lambda: BEGUN | mail_books.queue(mail_books.written(order, mail_books.CANCELLATION, ctx)),
-        NOTHING,
-    )
-    if not undo["begun"]:
+    if not _begun_cancellation(ctx)["begun"]:
         return {"email_sent": False, "email_id": "", "reason": "No confirmation went out."}
     with as_outcomes():
         sent = get_mail().send(mail_books.message_of(mail_books.written_before(ctx.key)), key=ctx.key)
     mail_books.note_sent(ctx.key, sent)
     return {"email_sent": True, "email_id": sent.email_id, "reason": ""}
+
+
+def _begun_cancellation(ctx: StepContext) -> dict[str, Any]:
+    order = _order(ctx)
+    return undo_once(
+        ctx.key,
+        ctx.action_key,
+        lambda: BEGUN | mail_books.queue(mail_books.written(order, mail_books.CANCELLATION, ctx)),
+        NOTHING,
+    )
 
 
 def look_up_cancellation(ctx: StepContext) -> CancellationEmailResult | None:
@@ -153,6 +162,7 @@ def look_up_cancellation(ctx: StepContext) -> CancellationEmailResult | None:
         sent = get_mail().find(key=ctx.key)
     if sent is None:
         return None
+    _begun_cancellation(ctx)
     mail_books.note_sent(ctx.key, sent)
     return {"email_sent": True, "email_id": sent.email_id, "reason": ""}
 

@@ -26,9 +26,9 @@ from orders.models import (
     Shipment,
     StockItem,
 )
-from orders.order_processing import actions, compensations
-from orders.providers import faults
-from orders.providers.base import Charge
+from orders.order_processing import actions, compensations, parcel_books
+from orders.providers import faults, get_mail, get_payments, get_shipping
+from orders.providers.base import Charge, Message
 from orders.providers.payments.sandbox import SandboxGateway
 from sagas import Direction, StepContext, StepRefused, StepUnavailable, StepUnknown, WaitFor
 from tests.factories import make_order, make_shop
@@ -504,6 +504,76 @@ class TestMail:
         assert found is not None
         assert found["email_sent"]
         assert len(mail.outbox) == 2
+
+
+class TestADatabaseThatWasRestored:
+    """It knows an attempt and not what the attempt wrote down; what it did, the world knows under its key."""
+
+    def test_a_charge_is_found_written_down_and_can_be_refunded(self) -> None:
+        ctx = context("process_payment")
+        get_payments().charge(amount=TOTAL, currency="EUR", method="tok_visa", key=ctx.key, order_id="ORD-123")
+
+        found = actions.look_up_payment(ctx)
+
+        assert found is not None
+        assert found["status"] == "completed"
+        assert (operations(), money()) == ([("charge", "succeeded")], (TOTAL, NOTHING))
+        assert compensations.refund_payment(undo_of(ctx))["refunded"]  # type: ignore[index]
+        assert (money(), SandboxRefund.objects.get().amount) == ((TOTAL, TOTAL), TOTAL)
+
+    def test_a_refund_is_found_and_written_down(self) -> None:
+        ctx = context("process_payment")
+        actions.process_payment(ctx)
+        undo = undo_of(ctx)
+        get_payments().refund(charge_key=ctx.key, key=undo.key)
+
+        found = compensations.look_up_refund(undo)
+
+        assert found is not None
+        assert found["refunded"]
+        assert operations() == [("charge", "succeeded"), ("refund", "succeeded")]
+        assert money() == (TOTAL, TOTAL)
+
+    def test_a_parcel_is_found_and_not_taken_for_one_that_was_cancelled(self, order: Order) -> None:
+        ctx = context("create_shipment")
+        reference = parcel_books.reference_of(ctx.key)
+        address = parcel_books.address_of(order)
+        booked = get_shipping().create_shipment(reference=reference, address=address, lines=[], key=ctx.key)
+
+        found = actions.look_up_shipment(ctx)
+
+        assert found is not None
+        assert found["shipment_id"] == booked.shipment_id
+        assert (Shipment.objects.get().status, SandboxParcel.objects.get().status) == ("created", "booked")
+        assert compensations.cancel_shipment(undo_of(ctx))["cancelled"]
+
+    def test_mails_are_found_and_written_down(self) -> None:
+        ctx = context("send_confirmation_email")
+        undo = undo_of(ctx)
+        for key in (ctx.key, undo.key):
+            get_mail().send(Message(recipient="ada@example.com", subject="Yours", body="Hello."), key=key)
+
+        found, unfound = actions.look_up_confirmation(ctx), compensations.look_up_cancellation(undo)
+
+        assert found is not None
+        assert unfound is not None
+        assert list(SentMessage.objects.order_by("id").values_list("kind", "status")) == [
+            ("confirmation", "sent"),
+            ("cancellation", "sent"),
+        ]
+        assert len(mail.outbox) == 2
+
+    def test_a_parcel_that_was_called_off_before_is_not_written_down(self, order: Order) -> None:
+        ctx = context("create_shipment")
+        compensations.cancel_shipment(undo_of(ctx))
+        reference = parcel_books.reference_of(ctx.key)
+        address = parcel_books.address_of(order)
+        get_shipping().create_shipment(reference=reference, address=address, lines=[], key=ctx.key)
+
+        assert actions.look_up_shipment(ctx) is None
+
+        assert not Shipment.objects.exists()
+        assert SandboxParcel.objects.get().status == "cancelled"
 
 
 def test_what_the_four_actions_ask_of_the_database(settings: Settings) -> None:
