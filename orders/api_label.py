@@ -15,8 +15,9 @@ from orders.api import order_or_404
 from orders.api_shapes import ORDER_ID_PARAMETER
 from orders.labels import MEDIA_TYPES
 from orders.models import Scope, ShipmentLabel
+from orders.roles import is_staff
 from orders.selectors import label_to_print
-from sagas.api_view import StaffView
+from sagas.api_view import ApiView
 
 
 @extend_schema_serializer(component_name="ParcelLabel")
@@ -34,8 +35,8 @@ class LabelShape(serializers.Serializer[Any]):
     )
 
 
-class LabelApi(StaffView):
-    """The label of an order's parcel."""
+class LabelApi(ApiView):
+    """The label of an order's parcel. Customers have none: to them it is not there, as on the page."""
 
     scopes = {"GET": Scope.ORDERS_READ}
 
@@ -43,8 +44,8 @@ class LabelApi(StaffView):
         operation_id="get_order_label",
         summary="The label of an order's parcel",
         description=(
-            "As the carrier gave it when the parcel was booked; for staff. 404 if it gave none, and once the parcel is "
-            "being called off: then it must not be sent."
+            "As the carrier gave it when the parcel was booked; for staff. 404 if it gave none, once the parcel is "
+            "being called off, since then it must not be sent, and to customers, who are not the sender."
         ),
         tags=["Orders"],
         parameters=[ORDER_ID_PARAMETER],
@@ -52,7 +53,7 @@ class LabelApi(StaffView):
     )
     def get(self, request: Request, order_id: str) -> Response:
         order_or_404(order_id, request)
-        label = label_to_print(order_id)
+        label = label_to_print(order_id) if is_staff(request.user) else None
         if label is None:
             raise Http404(f"Order {order_id} has no label to print.")
         return Response(LabelShape(_told(label)).data)

@@ -336,7 +336,10 @@ class TestGiving:
 
         assert "Label" not in text_of(ada.get("/orders/ORD-123/"))
         assert ada.get("/orders/ORD-123/label/").status_code == 404
-        problem(caller.get(f"{ORDERS}/ORD-123/label"), 403, "forbidden")
+        none = problem(caller.get(f"{ORDERS}/ORD-123/label"), 404, "not-found")
+        assert none["detail"] == "Order ORD-123 has no label to print."
+        eve = make_caller(make_user(username="mallory"))
+        problem(eve.get(f"{ORDERS}/ORD-123/label"), 404, "not-found")
         assert visitor("eve").get("/orders/ORD-123/label/").status_code == 404
         assert Client().get("/orders/ORD-123/label/").headers["Location"].startswith("/accounts/login/")
 
