@@ -94,11 +94,16 @@ def env_rate(name: str, default: str) -> Rate:
     return Rate(most=int(most), seconds=int(seconds))
 
 
-def env_link(name: str, place: str) -> str:
-    """An outside page's address with a place to fill in: `https://logs.example.com/?q={run}`. Empty: there is none."""
+def env_link(name: str, *places: str) -> str:
+    """An outside page's address with a place to fill in: `https://logs.example.com/?q={run}`. Empty: there is none.
+
+    One of `places` is enough.
+    """
     value = env_text(name)
-    if value and (urlsplit(value).scheme not in {"http", "https"} or place not in value):
-        raise ImproperlyConfigured(f"{name}={value!r}: expected an address like https://logs.example.com/?q={place}.")
+    if value and (urlsplit(value).scheme not in {"http", "https"} or not any(place in value for place in places)):
+        other = f", or with {' or '.join(places[1:])}" if places[1:] else ""
+        example = f"https://logs.example.com/?q={places[0]}"
+        raise ImproperlyConfigured(f"{name}={value!r}: expected an address like {example}{other}.")
     return value
 
 

@@ -162,6 +162,7 @@ SAGA_MAY_NOT_WORDS = "orders.roles.refusal"  # (user, act) -> what is said to wh
 SAGA_API_ONCE = "orders.api_idempotency.once"  # keeps the answers to acts that came with an Idempotency-Key
 SAGA_SUBJECT_PAGES = {"order_processing": "order_detail"}  # the page of what a run was started for, by its business key
 SAGA_LOGS_LINK = env_link("SAGA_LOGS_LINK", "{run}")  # where the log's lines of a run are to be read
+SAGA_TRACE_LINK = env_link("SAGA_TRACE_LINK", "{trace}", "{run}")  # where the trace of a run is to be seen
 SAGA_PROVIDERS_PAGE = "provider_list"  # the page of the outside systems that steps ask; empty: there is none
 # `saga start order FILE`: what is more than a run. By the saga's own name too: a run alone would be nobody's order.
 SAGA_STARTERS = {"order": "orders.api.start_order", "order_processing": "orders.api.start_order"}

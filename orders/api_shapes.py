@@ -165,6 +165,10 @@ class OrderRun(serializers.Serializer[Any]):
     id = serializers.UUIDField(source="run.id")
     saga = serializers.CharField(source="run.saga")
     version = serializers.IntegerField(source="run.version")
+    trace_id = serializers.CharField(
+        source="run.trace_id",
+        help_text="Of the `traceparent` it was asked for with, or of a trace begun for it; empty for runs of long ago.",
+    )
     steps = PublicStep(many=True)
 
 

@@ -160,6 +160,10 @@ class RunSummary(serializers.Serializer[Any]):
         source="run.attention_reason", help_text="Why it waits for a person; empty if it does not."
     )
     can = serializers.ListField(child=serializers.CharField(), help_text="`cancel` or `abandon`.")
+    trace_id = serializers.CharField(
+        source="run.trace_id",
+        help_text="Of the `traceparent` it was asked for with, or of a trace begun for it; empty for runs of long ago.",
+    )
     due_at = serializers.DateTimeField(source="run.due_at", allow_null=True)
     created_at = serializers.DateTimeField(source="run.created_at")
     updated_at = serializers.DateTimeField(source="run.updated_at")

@@ -66,6 +66,14 @@ class TestEnv:
         with pytest.raises(ImproperlyConfigured, match=r"expected an address like https://logs\.example\.com/\?q="):
             env.env_link("THING", "{run}")
 
+    def test_one_place_of_several_is_enough(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("THING", "https://traces.example.com/?q={run}")
+        assert env.env_link("THING", "{trace}", "{run}") == "https://traces.example.com/?q={run}"
+        monkeypatch.setenv("THING", "https://traces.example.com/")
+
+        with pytest.raises(ImproperlyConfigured, match=r"\?q={trace}, or with {run}\.$"):
+            env.env_link("THING", "{trace}", "{run}")
+
     def test_a_link_is_taken_as_it_is(self, monkeypatch: pytest.MonkeyPatch) -> None:
         assert env.env_link("THING", "{run}") == ""
         monkeypatch.setenv("THING", "https://logs.example.com/{run}")

@@ -173,6 +173,13 @@ def logs_link(run: SagaRun) -> str:
     return str(getattr(settings, "SAGA_LOGS_LINK", "")).replace("{run}", str(run.pk))
 
 
+@register.simple_tag
+def trace_link(run: SagaRun) -> str:
+    """Where the trace of the run is to be seen, by settings.SAGA_TRACE_LINK; empty: nobody said where."""
+    link = str(getattr(settings, "SAGA_TRACE_LINK", "")) if run.trace_id else ""
+    return link.replace("{trace}", run.trace_id).replace("{run}", str(run.pk))
+
+
 @register.filter
 def person(actor: str) -> str:
     """Somebody as people call them: user:sam is sam; whose name says more is kept whole."""

@@ -1,10 +1,11 @@
-"""A request's trace: taken from its caller and kept with the order's run."""
+"""A request's trace: taken from its caller, kept with the order's run, shown to whoever looks into it."""
 
 from __future__ import annotations
 
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.core.management import call_command
@@ -12,9 +13,12 @@ from django.test import Client
 
 from orders.models import Scope
 from orders.order_processing import OrderProcessingSaga
+from sagas import traces
+from sagas.export import exported
 from sagas.models import SagaRun
-from tests.factories import make_shop, make_user
+from tests.factories import make_order, make_shop, make_user
 from tests.orders.api_client import ORDERS, Caller, make_caller, order_body
+from tests.orders.pages import run_of
 from tests.orders.test_order_form import typed
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -70,3 +74,48 @@ class TestKept:
         run = OrderProcessingSaga(order_id="ORD-1", user_id="U-1", items=items, total_amount=30).start()
 
         assert re.fullmatch(r"[0-9a-f]{32}", run.trace_id)
+
+
+class TestShown:
+    def test_on_the_runs_page_with_a_way_to_it(self, gina: Client, settings: Any) -> None:
+        with traces.serving(traceparent=TRACEPARENT):
+            run = run_of(make_order())
+
+        page = gina.get(f"/runs/{run.pk}/").content.decode()
+
+        assert f"<span>trace <code>{TRACE}</code> " in page
+        assert f'data-copy="{TRACE}" hidden>Copy<span class="hidden-text"> trace id {TRACE}</span></button>' in page
+        assert "Trace of this run" not in page
+
+        settings.SAGA_TRACE_LINK = 'https://traces.example.com/{trace}?q="{run}"&days=7'
+
+        page = gina.get(f"/runs/{run.pk}/").content.decode()
+        link = f"https://traces.example.com/{TRACE}?q=&quot;{run.pk}&quot;&amp;days=7"
+        assert f'href="{link}" rel="noopener noreferrer">Trace of this run<' in page
+
+    def test_a_run_of_long_ago_has_none(self, gina: Client, settings: Any) -> None:
+        settings.SAGA_TRACE_LINK = "https://traces.example.com/{trace}"
+        run = run_of(make_order())
+        SagaRun.objects.update(traceparent="")
+
+        page = gina.get(f"/runs/{run.pk}/").content.decode()
+
+        assert "race of this run" not in page
+        assert "<span>trace <code>" not in page
+
+    def test_in_the_api_and_in_the_export(self, webshop: Caller, gina: Client) -> None:
+        webshop.post(ORDERS, order_body(), traceparent=TRACEPARENT)
+        run = SagaRun.objects.get()
+
+        assert webshop.get(f"{ORDERS}/ORD-123", {"expand": "run.steps.attempts"}).json()["run"]["trace_id"] == TRACE
+        assert gina.get(f"/api/v1/saga-runs/{run.pk}").json()["trace_id"] == TRACE
+        assert [one["trace_id"] for one in gina.get("/api/v1/saga-runs").json()["results"]] == [TRACE]
+        assert exported(run.pk, is_redacted=True)["run"]["traceparent"] == TRACEPARENT
+
+    def test_in_the_terminal(self, capsys: pytest.CaptureFixture[str]) -> None:
+        with traces.serving(traceparent=TRACEPARENT):
+            make_order()
+
+        call_command("saga", "show", "ORD-123")
+
+        assert f"\ntrace {TRACE}\n" in capsys.readouterr().out

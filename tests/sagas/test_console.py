@@ -119,11 +119,12 @@ class TestLooking:
         lines = out.splitlines()
         assert code == 0
         assert lines[:2] == ["T-3  Needs attention  trip version 1", str(three["stuck"].pk)]
-        assert [line.split("  ")[0].strip() for line in lines[5:10]] == [
+        assert lines[4:6] == [f"trace {three['stuck'].trace_id}", ""]
+        assert [line.split("  ")[0].strip() for line in lines[6:11]] == [
             "1 Hold", "↩ Undo hold", "2 Pay", "↩ Undo pay", "3 Tell",
         ]  # fmt: skip
-        assert "Failed" in lines[6]
-        assert lines[6].endswith("It says no.")
+        assert "Failed" in lines[7]
+        assert lines[7].endswith("It says no.")
         assert lines[-1] == (
             "Possible now: abandon, retry hold --undo, resolve hold --undo, skip hold --undo"
         )  # fmt: skip
