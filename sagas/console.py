@@ -159,9 +159,12 @@ def told(view: RunView, *, is_iso: bool, events: bool = False) -> list[str]:
 
 
 def doctor() -> list[Finding]:
-    """Whether everything is there that runs need, each with a way out."""
+    """Whether everything is there that runs need, each with a way out. What is not migrated is asked no further."""
     try:
-        return [*_database(), *_settings(), *_definitions(), *_work()]
+        first = _database()
+        if any(one.level == "fail" for one in first):
+            return [*first, *_settings()]
+        return [*first, *_settings(), *_definitions(), *_work()]
     except DatabaseError as error:
         remedy = "Start it, or mend DATABASE_URL."
         return [Finding(level="fail", what="database", words=f"gives no answer: {error}".strip(), remedy=remedy)]
@@ -192,6 +195,8 @@ def _database() -> list[Finding]:
                 remedy="Set both machines' clocks by NTP: leases and retries go by them." if is_off else "",
             )
         )
+    else:
+        found.append(Finding(level="ok", what="clock", words="the database goes by this machine's"))
     return found
 
 

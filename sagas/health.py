@@ -69,7 +69,7 @@ def lines(now: datetime) -> list[Line]:
     found = [
         _database(now),
         _migrations(),
-        _cache(),
+        of_the_cache(),
         _work(now),
         _queue(now),
         _workers(now),
@@ -78,10 +78,16 @@ def lines(now: datetime) -> list[Line]:
         _definitions(),
         *_tries(now),
     ]
+    return [*found, *of_the_site(now), _version()]
+
+
+def of_the_site(now: datetime) -> list[Line]:
+    """What the site says beside the engine: of its providers, say."""
+    found: list[Line] = []
     for path in getattr(settings, "SAGA_HEALTH_LINES", ()):
         told: Lines = import_string(path)
         found += told(now)
-    return [*found, _version()]
+    return found
 
 
 def as_json(found: Iterable[Line], now: datetime) -> dict[str, Any]:
@@ -127,7 +133,8 @@ def _migrations() -> Line:
     return Line(name="migrations", title="Migrations", state=FAILING if missing else OK, text=text)
 
 
-def _cache() -> Line:
+def of_the_cache() -> Line:
+    """Whether it keeps what it is given, and whose it is."""
     key = f"health-{uuid.uuid4().hex}"
     kind = str(settings.CACHES["default"]["BACKEND"]).rpartition(".")[2]
     try:
@@ -136,7 +143,8 @@ def _cache() -> Line:
         cache.delete(key)
     except Exception as error:  # each cache has errors of its own
         return Line(name="cache", title="Cache", state=FAILING, text=f"{kind}: {error}"[:200])
-    return Line(name="cache", title="Cache", state=OK if is_there else FAILING, text=kind)
+    whose = ", each process has its own" if kind == "LocMemCache" else ""
+    return Line(name="cache", title="Cache", state=OK if is_there else FAILING, text=f"{kind}{whose}")
 
 
 def _work(now: datetime) -> Line:

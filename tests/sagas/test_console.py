@@ -8,6 +8,7 @@ import time
 import uuid
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -447,6 +448,19 @@ class TestHealth:
         assert "✓ migrations: all applied" in out
         assert "! attention: 1 runs wait for a person" in out
         assert "! workers: none is alive" in out
+        assert "✓ cache: LocMemCache, each process has its own" in out
+        assert "✓ clock: " in out
+        assert "✓ providers: all are asked" in out
+
+    def test_a_database_that_is_not_migrated_is_said_to_be_just_that(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It was told as one that does not answer, since a table that the next line looks into was not there yet."""
+        plan = [(SimpleNamespace(app_label="sagas", name="0099_more"), False)]
+        monkeypatch.setattr("sagas.console.MigrationExecutor.migration_plan", lambda *args: plan)
+
+        code, out, _ = saga("doctor")
+
+        assert (code, "✗ migrations: 1 are not applied\n    Run `manage.py migrate`.\n" in out) == (1, True)
+        assert "workers" not in out
 
     def test_work_that_nobody_takes(self, trip: Saga) -> None:
         run = make_run(trip)

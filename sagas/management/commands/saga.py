@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -24,6 +24,7 @@ from sagas import (
     console,
     crashtest,
     graph,
+    health,
     operations,
     overview,
     pruning,
@@ -347,6 +348,8 @@ class Command(ShellCommand):
 
     def _doctor(self, options: dict[str, Any]) -> None:
         findings = console.doctor()
+        if not any(one.level == "fail" and one.what in ("database", "migrations") for one in findings):
+            findings += _beside(timezone.now())
         for one in findings:
             self.stdout.write(f"{SIGNS[one.level]} {one.what}: {one.words}")
             if one.remedy:
@@ -483,6 +486,22 @@ def _output(parser: argparse.ArgumentParser) -> None:
 
 def _found(options: dict[str, Any]) -> QuerySet[SagaRun]:
     return selection.chosen({**options, **(options["query"] or {})})
+
+
+def _beside(now: datetime) -> list[console.Finding]:
+    """What the health page says of the cache, and the site of its providers, as the doctor says it."""
+    levels = {health.OK: "ok", health.WARNING: "warn", health.FAILING: "fail"}
+    remedies = {"cache": "Start it, or mend CACHE_URL."}
+    elsewhere = f"See {getattr(settings, 'SITE_URL', '')}/health/ for its runbook."
+    return [
+        console.Finding(
+            level=levels[line.state],
+            what=line.name,
+            words=line.text,
+            remedy="" if line.state == health.OK else remedies.get(line.name, elsewhere),
+        )
+        for line in (health.of_the_cache(), *health.of_the_site(now))
+    ]
 
 
 def _starters() -> dict[str, str]:
