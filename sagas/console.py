@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -23,6 +22,7 @@ from sagas.definition import Saga
 from sagas.models import SagaRun
 from sagas.presentation import OUTCOME_BADGES, STEP_BADGES, UNDO_BADGES, Badge, seconds_text
 from sagas.selectors import AttemptView, RunView
+from sagas.shell import meant
 from sagas.states import RunStatus
 
 SPAN = re.compile(r"([0-9]{1,6})([smhd])")
@@ -68,12 +68,6 @@ def saga_of(name: str) -> Saga:
     if name not in names:
         raise NotFound(f"There is no saga {name}.{meant(name, names)} There are: {', '.join(names)}.")
     return registry.newest(name)
-
-
-def meant(text: str, known: Iterable[str]) -> str:
-    """ " Did you mean …?", or nothing."""
-    close = difflib.get_close_matches(text, list(known), n=3)
-    return f" Did you mean {' or '.join(dict.fromkeys(close))}?" if close else ""
 
 
 def span(text: str) -> timedelta:

@@ -9,7 +9,7 @@ from typing import Any
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from sagas import console, selectors
+from sagas import console, selectors, shell
 from sagas.models import SagaRun
 from sagas.states import RunStatus
 
@@ -26,7 +26,7 @@ def parsed(query: str) -> dict[str, Any]:
         name = OLD_NAMES.get(name, name)
         if name not in NAMES:
             raise ValueError(
-                f"There is no {name!r} to choose by.{console.meant(name, NAMES)} There are: {', '.join(NAMES)}."
+                f"There is no {name!r} to choose by.{shell.meant(name, NAMES)} There are: {', '.join(NAMES)}."
             )
         if not equals or not value:
             raise ValueError(f"{part!r} names no value: say {name}=…")
@@ -56,7 +56,5 @@ def _value(name: str, text: str) -> str | timedelta:
         return console.span(text)
     statuses = [status.value for status in RunStatus]
     if name == "state" and text not in statuses:
-        raise ValueError(
-            f"There is no state {text!r}.{console.meant(text, statuses)} There are: {', '.join(statuses)}."
-        )
+        raise ValueError(f"There is no state {text!r}.{shell.meant(text, statuses)} There are: {', '.join(statuses)}.")
     return text

@@ -46,6 +46,28 @@ def three(world: World, trip: Saga) -> dict[str, SagaRun]:
     return {"done": done, "undone": undone, "stuck": stuck_undo(world, trip, "T-3")}
 
 
+class TestMistyping:
+    @pytest.mark.parametrize(
+        ("words", "meant"),
+        [
+            (["lst"], "Did you mean list?"),
+            (["list", "--state", "complete"], "Did you mean completed"),
+            (["list", "--limt", "3"], "Did you mean --limit"),
+            (["show", "T-1", "--jsn"], "Did you mean --json"),
+            (["stats", "--since", "weak"], "Did you mean week?"),
+        ],
+    )
+    def test_what_was_perhaps_meant_is_said(self, words: list[str], meant: str) -> None:
+        assert meant in saga(*words)[2]
+
+    def test_what_resembles_nothing_is_left_at_that(self) -> None:
+        assert saga("xyz")[2].endswith("'import')")
+
+    def test_names_with_colons_are_names(self) -> None:
+        with pytest.raises(CommandError, match=r"Did you mean orders:read"):
+            call_command("apikey", "create", "--user", "ada", "--name", "x", "--scope", "order:read")
+
+
 class TestFinding:
     def test_list(self, three: dict[str, SagaRun]) -> None:
         code, out, _ = saga("list")

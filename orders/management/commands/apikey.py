@@ -13,7 +13,7 @@ from django.utils.dateparse import parse_date
 from orders.api_keys import KeyNameTaken, UnknownScope, create_key, revoke_key
 from orders.models import ApiKey, Scope, User
 from orders.models.api_key import TOKEN_START
-from sagas import console
+from sagas import console, shell
 from sagas.shell import ShellCommand
 
 USUAL_SCOPES = [Scope.ORDERS_READ.value, Scope.ORDERS_WRITE.value]
@@ -52,7 +52,7 @@ class Command(ShellCommand):
         user = User.objects.filter(username=options["user"]).first()
         if user is None:
             names = User.objects.values_list("username", flat=True)[: console.ALIKE_AMONG]
-            raise CommandError(f"There is no user {options['user']}.{console.meant(options['user'], names)}")
+            raise CommandError(f"There is no user {options['user']}.{shell.meant(options['user'], names)}")
         try:
             key, text = create_key(
                 user=user,
@@ -86,7 +86,7 @@ class Command(ShellCommand):
         try:
             key = revoke_key(name=name)
         except ApiKey.DoesNotExist:
-            meant = console.meant(name, ApiKey.objects.values_list("name", flat=True)[: console.ALIKE_AMONG])
+            meant = shell.meant(name, ApiKey.objects.values_list("name", flat=True)[: console.ALIKE_AMONG])
             raise CommandError(f"There is no key {name}.{meant} `apikey list` shows them.") from None
         self.stdout.write(f"Key {key.name} is revoked.")
 

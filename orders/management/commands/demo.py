@@ -16,7 +16,7 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management import call_command
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.db import OperationalError, close_old_connections
 from django.urls import reverse
 
@@ -28,6 +28,7 @@ from orders.models import Order
 from orders.seeding import Seeded, place_all, seed
 from orders.selectors import OrderRow, order_rows
 from orders.services import cancel_order
+from sagas.shell import ShellCommand
 
 HOST = "127.0.0.1"
 PORTS_TRIED = 50
@@ -37,7 +38,7 @@ ENDS = {"completed": "completed", "compensated": "undone", "needs_attention": "n
 """How an end is told after "to end"."""
 
 
-class Command(BaseCommand):
+class Command(ShellCommand):
     help = "Start a demo shop: web, worker and one order per scenario. Ctrl-C stops it; the data stays."
     requires_migrations_checks = False
 

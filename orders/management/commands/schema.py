@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from drf_spectacular.generators import SchemaGenerator
 
 from orders.api_changes import breaking_changes
+from sagas.shell import ShellCommand
 
 KEPT = Path(settings.BASE_DIR) / "docs" / "openapi.json"
 
 
-class Command(BaseCommand):
+class Command(ShellCommand):
     help = "Write the API's OpenAPI document to a file, or hold a file against what the API is now."
 
     def add_arguments(self, parser: CommandParser) -> None:

@@ -5,15 +5,16 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.template import Context, Engine
 
 import sagas
+from sagas.shell import ShellCommand
 
 SKELETON = Path(sagas.__file__).parent / "skeleton"
 
 
-class Command(BaseCommand):
+class Command(ShellCommand):
     help = (
         "Write a saga to begin with: definition, actions, compensations, a provider to try with, and tests that pass."
     )
