@@ -13,6 +13,8 @@ from orders.exceptions import FieldError, InvalidOrder
 from orders.intake import new_order_id
 
 TEXTS = ("email", "ship_name", "ship_line1", "ship_city", "ship_postcode", "ship_country", "card_token")
+CUSTOMER = "user_id"
+"""Whom the order is for, in the shop's own words: asked of staff alone, who may place it for somebody else."""
 LABELS = {
     "items": "Items",
     "email": "E-mail",
@@ -24,7 +26,7 @@ LABELS = {
     "card_token": "Card",
     "total_amount": "Total",
     "order_id": "Order number",
-    "user_id": "Customer",
+    CUSTOMER: "Customer",
 }
 AUTOCOMPLETE = {
     "email": "email",
@@ -34,10 +36,12 @@ AUTOCOMPLETE = {
     "ship_postcode": "postal-code",
     "ship_country": "country",
     "card_token": "off",
+    CUSTOMER: "off",
 }
 HINTS = {
     "ship_country": "Two letters, for example DE.",
     "card_token": "The gateway's token, for example tok_visa. Never a card's number.",
+    CUSTOMER: "Your reference of whom it is for; left empty, it is under your name.",
 }
 WHOLE = frozenset({"items", "total_amount", "currency"})
 """Faults of all lines together."""
@@ -78,16 +82,16 @@ class OrderForm:
     faults: list[FieldError] = field(default_factory=list)
 
     @classmethod
-    def blank(cls, defaults: Mapping[str, str]) -> OrderForm:
+    def blank(cls, defaults: Mapping[str, str], *, staff: bool) -> OrderForm:
         """A fresh form. Its number makes a double click one order."""
         return cls(
             order_id=new_order_id(),
-            values={name: defaults.get(name, "") for name in TEXTS},
+            values={name: defaults.get(name, "") for name in _names(staff)},
             lines=[FormLine(number=0, sku="", quantity="1")],
         )
 
     @classmethod
-    def typed(cls, data: QueryDict) -> OrderForm:
+    def typed(cls, data: QueryDict, *, staff: bool) -> OrderForm:
         """The form as it was sent."""
         numbers = sorted(int(match[1]) for name in data if (match := LINE.fullmatch(name)))
         lines = [
@@ -96,7 +100,7 @@ class OrderForm:
         ]
         return cls(
             order_id=data.get("order_id", ""),
-            values={name: data.get(name, "") for name in TEXTS},
+            values={name: data.get(name, "") for name in _names(staff)},
             lines=lines or [FormLine(number=0, sku="", quantity="1")],
             scenario=data.get("scenario", ""),
             shown_total=data.get("shown_total", ""),
@@ -152,7 +156,7 @@ class OrderForm:
                 hint=HINTS.get(name, ""),
                 fault=self.fault_of(name),
             )
-            for name in TEXTS
+            for name in self.values
         ]
 
     def summary(self) -> list[tuple[str, str, str]]:
@@ -167,12 +171,16 @@ class OrderForm:
         if name in WHOLE:
             return "id_items"
         if not name.startswith("items."):
-            return f"id_{name}" if name in TEXTS else ""
+            return f"id_{name}" if name in self.values else ""
         position, _, part = name.removeprefix("items.").partition(".")
         filled = self._filled()
         if int(position) >= len(filled):
             return "id_items"  # a scenario's own line, which nobody typed
         return f"id_line-{filled[int(position)].number}-{'sku' if part == 'sku' else 'quantity'}"
+
+
+def _names(staff: bool) -> tuple[str, ...]:
+    return (CUSTOMER, *TEXTS) if staff else TEXTS
 
 
 def _number(text: str) -> int | str:

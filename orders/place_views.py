@@ -17,7 +17,7 @@ from orders import rates, selectors
 from orders.demo import BY_NAME, SCENARIOS, order_fields
 from orders.effect_words import placing
 from orders.exceptions import InvalidOrder, OrderConflict, TooOften
-from orders.forms import OrderForm
+from orders.forms import CUSTOMER, OrderForm
 from orders.intake import CheckedOrder, check_order
 from orders.login import too_often
 from orders.models import User
@@ -37,8 +37,8 @@ UNDONE = "Until the carrier has the parcel you can cancel the order: all of it i
 def order_new(request: HttpRequest) -> HttpResponse:
     """orders/order_form.html, in demo mode with a scenario to watch; sent, the review; `confirmed`, the order."""
     if request.method == "GET":
-        return _form(request, OrderForm.blank(_defaults(request)))
-    form = OrderForm.typed(request.POST)
+        return _form(request, OrderForm.blank(_defaults(request), staff=is_staff(request.user)))
+    form = OrderForm.typed(request.POST, staff=is_staff(request.user))
     if "change" in request.POST:
         return _form(request, form)
     fields = _fields(request, form)
@@ -68,7 +68,9 @@ def order_new(request: HttpRequest) -> HttpResponse:
 
 def _fields(request: HttpRequest, form: OrderForm) -> dict[str, Any]:
     """What the order is made of: what was typed, or what the scenario takes."""
-    fields: dict[str, Any] = {**form.values, "items": form.items(), "currency": settings.SHOP_CURRENCY}
+    values = dict(form.values)
+    customer = values.pop(CUSTOMER, "").strip() or request.user.get_username()
+    fields: dict[str, Any] = {**values, "items": form.items(), "currency": settings.SHOP_CURRENCY}
     fields["total_amount"] = form.shown_total or None
     scenario = BY_NAME.get(form.scenario) if settings.DEMO else None
     if scenario is not None:
@@ -76,7 +78,7 @@ def _fields(request: HttpRequest, form: OrderForm) -> dict[str, Any]:
         fields["total_amount"] = None
     else:
         form.scenario = ""
-    return {**fields, "customer_ref": request.user.get_username()}
+    return {**fields, "customer_ref": customer}
 
 
 def _form(request: HttpRequest, form: OrderForm, *, status: int = 200) -> HttpResponse:
@@ -112,6 +114,7 @@ def _twins(request: HttpRequest, form: OrderForm, order: CheckedOrder) -> dict[s
         return {}
     body = {
         "order_id": form.order_id,
+        "user_id": order.customer_ref,
         "items": [{"sku": line.sku, "quantity": line.quantity} for line in order.lines],
         "total_amount": {"amount": form.shown_total, "currency": order.currency},
         "email": order.email,

@@ -76,7 +76,7 @@ def faults_of(response: Any) -> dict[str, str]:
     body = response.content.decode()
     faults = dict(re.findall(r'<p class="error" id="fault_([^"]+)">([^<]*)</p>', body))
     for name in faults:
-        assert f'aria-describedby="fault_{name}"' in body
+        assert re.search(rf'aria-describedby="fault_{re.escape(name)}[ "]', body), name
     return {name: unescape(text) for name, text in faults.items()}
 
 
@@ -398,3 +398,44 @@ class TestForgery:
     @pytest.mark.parametrize("method", ["put", "patch", "delete"])
     def test_other_methods_are_not_taken(self, ada: Client, method: str) -> None:
         assert getattr(ada, method)("/orders/new/").status_code == 405
+
+
+class TestCustomer:
+    def test_staff_says_whom_it_is_for(self, sam: Client) -> None:
+        assert '<label for="id_user_id">Customer</label>' in sam.get("/orders/new/").content.decode()
+
+        place(sam, user_id=" CUST-7 ")
+
+        order = Order.objects.get()
+        assert (order.customer_ref, order.placed_by, order.user and order.user.username) == (
+            "CUST-7",
+            "user:sam",
+            "sam",
+        )
+
+    def test_it_is_shown_before_it_is_placed(self, sam: Client) -> None:
+        fields = {name: value for name, value in typed(user_id="CUST-7").items() if name != "confirmed"}
+
+        review = sam.post("/orders/new/", fields)
+
+        assert "For CUST-7" in text_of(review)
+        assert '<input type="hidden" name="user_id" value="CUST-7">' in review.content.decode()
+
+    def test_left_empty_it_is_under_the_name_of_whoever_places_it(self, sam: Client) -> None:
+        place(sam, user_id=" ")
+
+        assert Order.objects.get().customer_ref == "sam"
+
+    def test_a_mistake_is_said_beside_it(self, sam: Client) -> None:
+        response = place(sam, user_id="a\u0001b")
+
+        assert response.status_code == 400
+        assert f'<a href="#id_user_id">Customer</a>: {CONTROL}' in response.content.decode()
+        assert not Order.objects.exists()
+
+    def test_customers_place_their_own(self, ada: Client) -> None:
+        assert "id_user_id" not in ada.get("/orders/new/").content.decode()
+
+        place(ada, user_id="somebody-else")
+
+        assert Order.objects.get().customer_ref == "ada"
