@@ -115,12 +115,12 @@ class Site:
         self.processes.append(process)
         return process
 
-    def start_web(self) -> Process:
+    def start_web(self, *options: str) -> Process:
         """The web server of `make demo`; returns when it answers."""
         web = self.start(
             "web",
             *("-m", "granian", "--interface", "wsgi", "--host", "127.0.0.1", "--port", str(self.port)),
-            *("--blocking-threads", "4", "--no-ws", "config.wsgi:application"),
+            *("--blocking-threads", "4", "--no-ws", *options, "config.wsgi:application"),
         )
         wait_for("the web server", lambda: not web.is_running() or self._answers())
         assert web.is_running(), web.output()

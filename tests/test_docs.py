@@ -24,9 +24,12 @@ from asgiref.sync import sync_to_async
 from django.core.management import get_commands, load_command_class
 from django.db import connections
 
+from orders import api_idempotency, refusals
+from orders.api import LONGEST_WAIT
 from orders.models import FaultPlan, WebhookEvent
 from orders.webhooks.delivery import body_of
-from sagas import StepContext, registry, services
+from sagas import StepContext, heartbeats, pruning, queue, registry, services
+from sagas.management.commands import sagaworker
 from sagas.models import SagaRun
 from sagas.states import RunStatus
 from tests.factories import make_order, make_shop, make_user
@@ -239,3 +242,20 @@ class Airline:
 
 async def mailed(*args: Any, **kwargs: Any) -> bool:
     return True
+
+
+def test_how_long_a_stop_takes_and_things_are_kept_is_as_told(settings: Any) -> None:
+    told = (ROOT / "docs" / "operations.md").read_text()
+    drive = settings.Q_CLUSTER["timeout"] - settings.SAGA_DRIVE_SECONDS - queue.LAST_SECONDS
+
+    for words in (
+        f"| {sagaworker.GRACE_SECONDS:g} s for attempts, or `--grace SECONDS`",
+        f"`Q_TIMEOUT_SECONDS` less `SAGA_DRIVE_SECONDS` less {queue.LAST_SECONDS} ({drive:g} s)",
+        f"`Prefer: wait` is {LONGEST_WAIT} s at most",
+        f"end after `SAGA_LEASE_SECONDS` ({settings.SAGA_LEASE:g})",
+        f"archives them, {pruning.LEAST.days} days after a run's end at the earliest",
+        f"| {api_idempotency.KEPT_FOR.days} days, then a few are swept out with each new one |",
+        f"| signs of life of workers | {heartbeats.KEPT.days} day |",
+    ):
+        assert words in told
+    assert refusals.KEPT_FOR == api_idempotency.KEPT_FOR

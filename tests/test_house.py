@@ -73,3 +73,11 @@ def test_pip_can_install_it_with_what_it_needs() -> None:
     assert told["tool"]["setuptools"]["packages"]["find"]["include"] == [f"{name}*" for name in sorted(imported)]
     assert told["project"]["dynamic"] == ["dependencies"]
     assert told["tool"]["setuptools"]["dynamic"]["dependencies"] == {"file": ["requirements/run.in"]}
+
+
+def test_each_version_says_what_whoever_upgrades_has_to_do() -> None:
+    versions = re.split(r"^## ", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)[1:]
+
+    assert versions
+    for version in versions:
+        assert re.search(r"^### Upgrading\n\n\S", version, re.MULTILINE), version.splitlines()[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -164,6 +165,31 @@ def test_stopping_the_supervisor_stops_everything(site: Site, world: Path, how: 
     else:
         assert supervisor.popen.wait(5) == 0
         assert heartbeats.alive(timezone.now()) == {}
+
+
+def test_what_does_not_end_within_the_grace_is_killed_and_taken_over(site: Site, world: Path) -> None:
+    supervisor = site.start("worker", "manage.py", "sagaworker", "--grace", "2")
+    run = send(world, "E-1", gate=True)
+    wait_for("the effect", lambda: effects(world, run), seconds=60)
+
+    told = time.monotonic()
+    os.kill(supervisor.pid, signal.SIGTERM)
+    wait_for("it to say that it stops", lambda: not heartbeats.alive(timezone.now()))
+    late = send(world, "E-2", gate=True)
+    code = supervisor.popen.wait(30)
+    took = time.monotonic() - told
+
+    assert (code, family(site)) == (0, [])
+    assert 2 <= took < 8
+    assert "The cluster did not stop within 2 s; killing it." in supervisor.output()
+    assert (attempts_of(run), attempts_of(late)) == ([("fetch", "action", 1, "")], [])  # nothing new was begun
+
+    (world / "gate").touch()
+    start_worker(site)
+    for one in (run, late):
+        wait_until(one, RunStatus.COMPLETED)
+    assert attempts_of(run)[:2] == [("fetch", "action", 1, "unknown"), ("fetch", "action", 2, "succeeded")]
+    assert effects(world, run) == {"fetch": ["1"], "deliver": ["1"]}
 
 
 def test_what_is_under_way_is_finished_before_it_stops(site: Site, world: Path) -> None:

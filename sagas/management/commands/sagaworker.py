@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from types import FrameType
@@ -27,7 +28,7 @@ from sagas.driver import new_worker_name
 
 STALLED_AFTER = timedelta(seconds=15)
 LONGEST_PATIENCE = timedelta(minutes=5)
-STOP_SECONDS = 20.0
+GRACE_SECONDS = 20.0
 """In this time drives finish what is under way."""
 STALLED_STOP_SECONDS = 3.0
 """A cluster that takes no work has nothing under way to wait for."""
@@ -47,6 +48,15 @@ class Command(BaseCommand):
         )
 
         parser.add_argument(
+            "--grace",
+            type=float,
+            default=GRACE_SECONDS,
+            metavar="SECONDS",
+            help="How long attempts that are under way may take to end when it is told to stop; "
+            f"{GRACE_SECONDS:g} unless said. What takes longer is killed, and taken over when its lease ends.",
+        )
+
+        parser.add_argument(
             "--nice",
             type=int,
             choices=range(20),
@@ -57,22 +67,21 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         self.stopping = False
+        self.grace = max(options["grace"], 0)
         self.name, self.beaten_at = new_worker_name(), float("-inf")
         if hasattr(os, "nice"):
             # Who places an order waits for the answer; the order itself can wait a little longer.
             os.nice(options["nice"])
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._stop)
-        stalled_after = timedelta(seconds=options["stalled_after"])
-        try:
-            queue.schedule_sweep()
-        except (
-            DatabaseError
-        ) as error:  # it may come up after us; the schedule is the second net, this process the first
-            self.stderr.write(f"The database gave no answer: {error}")
         with tempfile.TemporaryDirectory(prefix="sagaworker-") as folder:
             self.stop_flag = Path(folder) / "stop"
-            self._watch(stalled_after)
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, self._stop)
+            try:
+                queue.schedule_sweep()
+            except DatabaseError as error:
+                # It may come up after us; the schedule is the second net, this process the first.
+                self.stderr.write(f"The database gave no answer: {error}")
+            self._watch(timedelta(seconds=options["stalled_after"]))
 
     def _watch(self, stalled_after: timedelta) -> None:
         cluster = self._start()
@@ -84,7 +93,7 @@ class Command(BaseCommand):
                 time.sleep(1)
                 if cluster.poll() is not None:
                     self.stderr.write(f"The cluster ended with {cluster.returncode}; starting another.")
-                    self._end(cluster)
+                    self._end(cluster, seconds=0)
                     cluster, started = self._start(), time.monotonic()
                 elif not self._stalled(stalled_after):
                     patience = stalled_after
@@ -96,10 +105,12 @@ class Command(BaseCommand):
                     patience = min(patience * 2, LONGEST_PATIENCE)
         finally:
             self._beat_no_more()
-            self._end(cluster)
+            self._end(cluster, seconds=self.grace)
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         self.stopping = True
+        with suppress(FileNotFoundError):  # told again at the very end
+            self.stop_flag.touch()  # at once: what is told to stop takes nothing more
 
     def _stalled(self, longer_than: timedelta) -> bool:
         """Ring for what is due; True if the bell goes unanswered."""
@@ -137,7 +148,7 @@ class Command(BaseCommand):
             preexec_fn=_stop_with_parent if sys.platform == "linux" else None,
         )
 
-    def _end(self, cluster: subprocess.Popen[bytes], *, seconds: float = STOP_SECONDS) -> None:
+    def _end(self, cluster: subprocess.Popen[bytes], *, seconds: float) -> None:
         self.stop_flag.touch()  # or drives would go on for as long as work comes in
         if cluster.poll() is None:
             cluster.terminate()
