@@ -21,23 +21,9 @@ from orders.money import format_money
 from orders.roles import Act, actor_of, can
 from orders.services import cancel_order, correct_stock, hand_over, receive_stock
 from sagas.admin_large import NewestValuesFilter
-from sagas.admin_tools import NONE, ReadOnlyAdmin, admin_link, ask_reason, list_link, page_link
+from sagas.admin_tools import NONE, ReadOnlyAdmin, ReadOnlyLines, admin_link, ask_reason, list_link, page_link
 
 __all__ = ["admin_keys"]  # registers its own
-
-
-class ReadOnlyLines(admin.TabularInline[Any, Any]):
-    """Rows that belong to another one, shown on its page."""
-
-    extra = 0
-    can_delete = False
-    ordering = ("id",)
-
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
 
 
 class OrderLines(ReadOnlyLines):

@@ -11,7 +11,7 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.safestring import SafeString
 
 from sagas import services
-from sagas.admin_tools import ReadOnlyAdmin, admin_link, ask_reason, list_link, page_link
+from sagas.admin_tools import ReadOnlyAdmin, ReadOnlyLines, admin_link, ask_reason, list_link, page_link
 from sagas.exceptions import ActRefused
 from sagas.models import Assignment, Barrier, BulkItem, BulkOperation, RunEvent, SagaRun, Signal, StepRecord
 from sagas.permissions import may
@@ -19,39 +19,21 @@ from sagas.selectors import run_view
 from sagas.states import Direction
 
 
-class RecordLines(admin.TabularInline[StepRecord, SagaRun]):
+class RecordLines(ReadOnlyLines):
     """A run's attempts, in the order they began."""
 
     model = StepRecord
     fields = ("number", "step", "direction", "outcome", "error_code", "provider_id", "started_at", "ended_at")
     readonly_fields = fields
-    ordering = ("id",)
-    extra = 0
-    can_delete = False
     show_change_link = True
 
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
 
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-
-class EventLines(admin.TabularInline[RunEvent, SagaRun]):
+class EventLines(ReadOnlyLines):
     """Who did what to the run, and why."""
 
     model = RunEvent
     fields = ("created_at", "kind", "step", "direction", "actor", "reason")
     readonly_fields = fields
-    ordering = ("id",)
-    extra = 0
-    can_delete = False
-
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
 
 
 class StateFilter(admin.ChoicesFieldListFilter):

@@ -23,6 +23,8 @@ COUNTED = 10_000
 AMONG = 10_000
 """Of the newest rows, whose values a filter offers. Others can still be asked for in the address."""
 
+EMPTY = "none"
+
 
 class LargePaginator(Paginator[Any]):
     """Counts up to COUNTED."""
@@ -44,6 +46,12 @@ class NewestValuesFilter(AllValuesFieldListFilter):
         newest = model_admin.get_queryset(request).order_by("-pk").values_list(field_path, flat=True)[:AMONG]
         choices: Any = sorted(set(newest), key=lambda value: (value is None, value))
         self.lookup_choices = choices
+
+    def choices(self, changelist: Any) -> Iterator[Any]:
+        """The empty text is a value too, and its link needs a name."""
+        for choice in super().choices(changelist):
+            choice["display"] = choice["display"] or EMPTY
+            yield choice
 
 
 class DatedQuerySet(QuerySet[Any]):

@@ -80,6 +80,21 @@ class ReadOnlyAdmin(admin.ModelAdmin[Any]):
         return queryset.filter(pk__in=found), False
 
 
+class ReadOnlyLines(admin.TabularInline[Any, Any]):
+    """admin/read_only_lines.html: rows that belong to another one, shown on its page."""
+
+    template = "admin/read_only_lines.html"
+    extra = 0
+    can_delete = False
+    ordering = ("id",)
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
 def admin_link(row: Model | None, text: str = "") -> SafeString | str:
     """A link to the row's own admin page."""
     if row is None:

@@ -12,6 +12,9 @@ class InboundDelivery(models.Model):
     body = models.TextField()
     received_at = models.DateTimeField()
 
+    class Meta:
+        verbose_name_plural = "inbound deliveries"
+
     def __str__(self) -> str:
         return f"{self.provider}, {self.received_at:%Y-%m-%d %H:%M:%S}"
 

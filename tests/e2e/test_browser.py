@@ -476,6 +476,9 @@ def pages(shop: Site) -> dict[str, str]:
         "accessibility": "/accessibility/",
         "preferences": "/preferences/",
         "not found": "/nowhere/",
+        "API, its front page": "/api/v1/docs",
+        "API, problems": "/api/v1/problems",
+        "API, one problem": "/api/v1/problems/state-conflict",
     }
 
 
@@ -485,6 +488,7 @@ def findings(page: Page) -> list[str]:
         "runOnly": {"type": "tag", "values": TAGS},
         "rules": {"target-size": {"enabled": True}},  # the one rule of WCAG 2.2, off unless asked for
         "resultTypes": ["violations"],
+        "preload": False,  # of style sheets, for rules that are not asked here: the policy refuses it
     }
     results: dict[str, Any] = Axe().run(page, options=options).response
     found = [f"{v['id']}: {node['html'][:150]}" for v in results["violations"] for node in v["nodes"]]
@@ -525,6 +529,29 @@ class TestForEverybody:
                 if complaints := complaints + page.evaluate(CLIPPED):
                     found[f"{name}, {how}, {width} px"] = complaints
 
+        assert found == {}
+
+    @pytest.mark.parametrize(("scheme", "width"), [("light", 320), ("dark", 1280)])
+    def test_nor_does_the_admin(
+        self, shop: Site, pages: dict[str, str], page: Page, scheme: Literal["light", "dark"], width: int
+    ) -> None:
+        found: dict[str, list[str]] = {}
+        page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+        page.set_viewport_size({"width": width, "height": 800})
+        log_in(page, shop, "supervisor")
+        page.goto(f"{shop.url}/admin/")
+        inside = page.locator("#content a").evaluate_all("links => links.map((link) => link.getAttribute('href'))")
+        addresses = ["/admin/", *dict.fromkeys(inside)]
+
+        for address in addresses:
+            page.goto(f"{shop.url}{address}")
+            first = page.locator("#result_list tbody th a").first
+            if first.count():
+                addresses.append(str(first.get_attribute("href")))
+            if complaints := findings(page):
+                found[address] = complaints
+
+        assert len(addresses) > 50  # lists, and a row of each
         assert found == {}
 
     def test_a_shop_without_orders_shuts_nobody_out(self, shop: Site, page: Page) -> None:
