@@ -44,7 +44,8 @@ def to_decimal(value: str | int | float | Decimal, currency: str) -> Decimal:
     """
     digits = exponent(currency)
     try:
-        amount = Decimal(str(value))
+        # Python also reads 3_0 and the digits of other scripts: as a price, each is more likely a mistake.
+        amount = Decimal(str(value) if str(value).isascii() and "_" not in str(value) else "")
     except InvalidOperation:
         raise InvalidMoney(f"{str(value)[:40]!r} is not an amount, like 99.99.") from None
     if not amount.is_finite():
