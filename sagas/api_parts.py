@@ -6,7 +6,7 @@ from typing import Any, cast
 from uuid import UUID
 
 from django.http import Http404
-from drf_spectacular.utils import extend_schema, extend_schema_field, extend_schema_serializer
+from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_field, extend_schema_serializer
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -165,12 +165,18 @@ class AttemptListApi(StaffView):
         operation_id="list_attempts_of_step",
         summary="The attempts of a step and of its undo",
         tags=["Runs"],
-        parameters=[IF_NONE_MATCH, ETAG],
+        parameters=[
+            IF_NONE_MATCH,
+            ETAG,
+            OpenApiParameter(
+                "step", str, OpenApiParameter.PATH, description="Its name, or its number: the first is 1."
+            ),
+        ],
         responses={200: Output, 304: NOT_MODIFIED},
     )
     def get(self, request: Request, run_id: UUID, step: str) -> Response:
-        for found in view_or_404(run_id).steps:
-            if found.name == step:
+        for number, found in enumerate(view_or_404(run_id).steps, 1):
+            if step in (found.name, str(number)):
                 told = {
                     "attempts": Attempt(found.attempts, many=True).data,
                     "compensation_attempts": Attempt(found.undo_attempts, many=True).data,

@@ -465,6 +465,9 @@ class TestParts:
         assert [one["outcome"] for one in attempts["attempts"]] == ["succeeded"]
         numbers = [one["number"] for one in attempts["compensation_attempts"]]
         assert numbers == list(range(1, run_of(order).records.filter(direction="compensation").count()))
+        assert gina.get(f"{path}/2/attempts").json() == attempts
+        for number in ("0", "5", "02"):
+            problem(gina.get(f"{path}/{number}/attempts"), 404, "not-found")
         assert "no step bribe" in problem(gina.get(f"{path}/bribe/attempts"), 404, "not-found")["detail"]
         problem(ada.get(path), 403, "forbidden")
 
