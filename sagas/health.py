@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import platform
+import socket
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -20,7 +22,7 @@ from django.db.models import QuerySet
 from django.utils import timezone
 from django.utils.module_loading import import_string
 
-from sagas import heartbeats, queue, selectors
+from sagas import heartbeats, queue, selectors, tallies
 from sagas.attention import OVERDUE_AFTER, lateness, waits_since
 from sagas.models import SagaRun, StepRecord
 from sagas.overview import step_titles
@@ -42,6 +44,8 @@ HIT = 10
 """Of the runs that are hit so many are named."""
 MANY_WAKE_UPS = 1000
 MOST_SKEW = timedelta(seconds=1)
+STARTED = timezone.now()
+"""When this process read this module, which a web process does as it starts."""
 SWEEP_LATE = timedelta(minutes=3)
 
 
@@ -67,6 +71,7 @@ Lines = Callable[[datetime], Iterable[Line]]
 def lines(now: datetime) -> list[Line]:
     """Every line, the engine's first."""
     found = [
+        _web(now),
         _database(now),
         _migrations(),
         of_the_cache(),
@@ -111,6 +116,12 @@ def as_json(found: Iterable[Line], now: datetime) -> dict[str, Any]:
 def hits(runs: QuerySet[SagaRun]) -> dict[str, Any]:
     """The fields of a line that say which runs are hit."""
     return {"hit": list(runs[:HIT]), "hit_count": runs.order_by().count()}
+
+
+def _web(now: datetime) -> Line:
+    """That this is read says that it answers; which process does, and since when, tells one that is restarted often."""
+    text = f"answers: process {os.getpid()} on {socket.gethostname()}, for {int((now - STARTED).total_seconds())} s"
+    return Line(name="web", title="Web", state=OK, text=text)
 
 
 def _database(now: datetime) -> Line:
@@ -172,6 +183,7 @@ def _queue(now: datetime) -> Line:
     if backlog is None:
         return Line(name="queue", title="Queue", state=OK, text="another broker, not asked")
     text = f"{backlog} wake-up{'' if backlog == 1 else 's'}"
+    text += f", the oldest for {max(int((now - oldest).total_seconds()), 0)} s" if oldest is not None else ""
     is_late = oldest is not None and now - oldest > BEHIND_AFTER
     if is_late or backlog >= MANY_WAKE_UPS:
         return Line(name="queue", title="Queue", state=WARNING, text=text, since=oldest)
@@ -202,7 +214,9 @@ def _sweep(now: datetime) -> Line:
     if now - due > SWEEP_LATE:
         text = "its scheduler does not run; a cluster does that, `manage.py sagaworker` or `qcluster`"
         return Line(name="sweep", title="Recovery sweep", state=WARNING, text=text, since=due)
-    return Line(name="sweep", title="Recovery sweep", state=OK, text=f"runs each minute, next at {due:%H:%M:%S} UTC")
+    swept = tallies.swept_at()
+    last = f"; the last one {int((now - swept).total_seconds())} s ago" if swept is not None else "; none yet"
+    return Line(name="sweep", title="Recovery sweep", state=OK, text=f"runs each minute{last}")
 
 
 def _attention(now: datetime) -> Line:

@@ -12,7 +12,7 @@ import time
 from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
@@ -123,6 +123,12 @@ def note_sweep() -> None:
     row, _ = Tally.objects.get_or_create(name=SWEPT, labels="")
     if now - row.value > SWEPT_NOTED_EVERY:
         Tally.objects.filter(pk=row.pk).update(value=now)
+
+
+def swept_at() -> datetime | None:
+    """When a sweep last went well; None: none has."""
+    noted = Tally.objects.filter(name=SWEPT, labels="").values_list("value", flat=True).first()
+    return datetime.fromtimestamp(noted, UTC) if noted else None
 
 
 def labelled(**labels: str) -> str:

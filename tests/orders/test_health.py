@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from datetime import timedelta
 from typing import Any
@@ -18,8 +19,9 @@ from pytest_django import Settings
 from orders.models import ProviderHealth, WebhookDelivery, WebhookEndpoint, WebhookEvent
 from sagas import heartbeats
 from sagas.health import lines
-from sagas.models import RunEvent, SagaRun, StepRecord
+from sagas.models import RunEvent, SagaRun, StepRecord, Tally
 from sagas.queue import schedule_sweep
+from sagas.tallies import SWEPT, note_sweep
 from tests.factories import make_order, make_shop, make_user
 from tests.orders.pages import ended, run_of, text_of, visitor
 
@@ -47,8 +49,8 @@ def test_all_is_well(gina: Client) -> None:
     assert told["state"] == "ok"
     assert {one["state"] for one in told["lines"]} == {"ok"}
     names = [one["name"] for one in told["lines"]]
-    assert names[:9] == [
-        *("database", "migrations", "cache", "work", "queue", "workers", "sweep", "attention", "definitions"),
+    assert names[:10] == [
+        *("web", "database", "migrations", "cache", "work", "queue", "workers", "sweep", "attention", "definitions"),
     ]
     assert names[-3:] == ["providers", "webhooks", "version"]
     words = text_of(gina.get("/health/"))
@@ -119,6 +121,22 @@ def test_that_no_worker_is_alive_is_told_with_when_one_was_last_seen(gina: Clien
     assert (found.state, found.since) == ("failing", now)
     assert found.text == "none is alive; the last one was seen 40 s ago. Start `manage.py sagaworker`"
     assert line(gina, "workers")["state"] == "failing"
+
+
+def test_it_says_which_process_answers_and_for_how_long(gina: Client) -> None:
+    assert re.fullmatch(rf"answers: process {os.getpid()} on \S+, for \d+ s", line(gina, "web")["text"])
+
+
+def test_the_oldest_wake_up_and_the_last_sweep_are_told(gina: Client) -> None:
+    Tally.objects.filter(name=SWEPT).delete()
+    assert line(gina, "queue")["text"] == "0 wake-ups"
+    assert line(gina, "sweep")["text"] == "runs each minute; none yet"
+
+    make_order()
+    note_sweep()
+
+    assert re.fullmatch(r"1 wake-up, the oldest for \d s", line(gina, "queue")["text"])
+    assert re.fullmatch(r"runs each minute; the last one \d s ago", line(gina, "sweep")["text"])
 
 
 def test_a_scheduler_that_does_not_run_is_told(gina: Client) -> None:
