@@ -10,9 +10,18 @@ from orders.selectors import OrderView
 from sagas.selectors import AttemptView, RunEvent
 from sagas.states import Direction
 
-KINDS = (("", "All"), ("people", "People"), ("steps", "Tries"), ("system", "System"), ("notes", "Notes"))
+KINDS = (
+    ("", "All"),
+    ("people", "People"),
+    ("programs", "Programs"),
+    ("steps", "Tries"),
+    ("system", "System"),
+    ("notes", "Notes"),
+)
 """What the history is narrowed to."""
 ENGINE = "engine"
+PROGRAMS = ("key:", "command:")
+"""How the names of those begin who act by an API key, or by a command."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +44,7 @@ def story(view: OrderView, *, kind: str = "", with_notes: bool) -> list[Entry]:
     entries: list[Entry] = []
     if view.run is not None:
         for event in view.run.events:
-            is_engine = event.actor == ENGINE
-            entries.append(Entry(at=event.created_at, kind="system" if is_engine else "people", event=event))
+            entries.append(Entry(at=event.created_at, kind=_kind_of(event.actor), event=event))
         for step in view.run.steps:
             for title, tries in ((step.title, step.attempts), (step.undo_title, step.undo_attempts)):
                 entries += [_of_attempt(title, step.name, attempt) for attempt in tries]
@@ -49,6 +57,12 @@ def story(view: OrderView, *, kind: str = "", with_notes: bool) -> list[Entry]:
 def anchor_of(step: str, direction: str, number: int) -> str:
     """The id of an attempt on a page."""
     return f"try-{step}-{direction}-{number}"
+
+
+def _kind_of(actor: str) -> str:
+    if actor == ENGINE:
+        return "system"
+    return "programs" if actor.startswith(PROGRAMS) else "people"
 
 
 def _of_attempt(title: str, step: str, attempt: AttemptView) -> Entry:

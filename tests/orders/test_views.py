@@ -20,6 +20,7 @@ from orders.models import Order, PaymentOperation, Reservation, SentMessage, Shi
 from orders.services import cancel_order, hand_over, set_tags
 from sagas.heartbeats import beat
 from sagas.models import SagaRun
+from sagas.services import assign
 from sagas.testing import FrozenClock, drive_once, run_to_end
 from tests.factories import make_order, make_shop, make_user
 from tests.orders.pages import INLINE, ended, order_ids, run_of, text_of, told
@@ -431,12 +432,17 @@ class TestOrder:
     def test_the_history_is_one_story_and_is_narrowed_by_kind(self, gina: Client) -> None:
         order = ended("needs_attention")
         gina.post(f"/orders/{order.order_id}/notes/", {"text": "The bank was called."})
+        assign(run_id=run_of(order).pk, owner="key:shop", actor="key:shop")
+        assign(run_id=run_of(order).pk, owner="user:gina", actor="user:gina")
 
         def told_of(kind: str) -> str:
             words = text_of(gina.get(f"/orders/{order.order_id}/", {"history": kind}))
-            return words.partition("History All People Tries System Notes")[2].partition("Write a note")[0]
+            return words.partition("History All People Programs Tries System Notes")[2].partition("Write a note")[0]
 
         whole, tries, system, notes = (told_of(kind) for kind in ("", "steps", "system", "notes"))
+        assert re.findall(r"Taken on by (\S+)", whole) == ["user:gina", "key:shop"]
+        assert re.findall(r"Taken on by (\S+)", told_of("people")) == ["user:gina"]
+        assert re.findall(r"Taken on by (\S+)", told_of("programs")) == ["key:shop"]
         for words in ("Refund payment, try 4 : unavailable", "Turned back: No delivery to postcode 00000."):
             assert words in whole
         assert "Note by user:gina The bank was called." in whole
