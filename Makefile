@@ -62,7 +62,8 @@ LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-h
 lock: $(VENV)/test.stamp  ## redo requirements/*.txt from requirements/*.in (UPGRADE=1: newest versions)
 	$(PIP) install -qq uv
 	$(LOCK) requirements/run.in -o requirements/run.txt
-	$(LOCK) -c requirements/run.txt requirements/test.in -o requirements/test.txt
+	$(LOCK) -c requirements/run.txt requirements/traces.in -o requirements/traces.txt
+	$(LOCK) -c requirements/run.txt -c requirements/traces.txt requirements/test.in -o requirements/test.txt
 	$(LOCK) requirements/peers.in -o requirements/peers.txt
 
 shots: $(VENV)/test.stamp  ## take the pictures in docs/images anew, from a demo of their own

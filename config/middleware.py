@@ -8,7 +8,8 @@ from __future__ import annotations
 import logging
 import re
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from inspect import iscoroutinefunction
 from typing import Any
@@ -17,6 +18,7 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.utils.decorators import sync_and_async_middleware
 from django.utils.deprecation import MiddlewareMixin
+from opentelemetry.trace import INVALID_SPAN, Span, StatusCode
 
 from sagas import traces
 
@@ -60,24 +62,61 @@ class RequestIdMiddleware(MiddlewareMixin):
         return response
 
 
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+UNTRACED = frozenset({"/livez", "/readyz", "/metrics"})
+"""Asked every few seconds, by machines that want to know nothing of traces."""
+
+
 @sync_and_async_middleware
 def trace_middleware(get_response: Callable[[HttpRequest], Any]) -> Callable[[HttpRequest], Any]:
     """Have each request handled in its caller's trace, or in a new one; by `traceparent`, of W3C Trace Context."""
     if iscoroutinefunction(get_response):
 
         async def later(request: HttpRequest) -> HttpResponseBase:
-            with traces.serving(traceparent=request.headers.get(traces.HEADER, "")):
+            with _trace_of(request) as span:
                 coming: Awaitable[HttpResponseBase] = get_response(request)
-                return await coming
+                response = await coming
+                _tell(span, request, response)
+            return response
 
         return later
 
     def now(request: HttpRequest) -> HttpResponseBase:
-        with traces.serving(traceparent=request.headers.get(traces.HEADER, "")):
+        with _trace_of(request) as span:
             response: HttpResponseBase = get_response(request)
-            return response
+            _tell(span, request, response)
+        return response
 
     return now
+
+
+@contextmanager
+def _trace_of(request: HttpRequest) -> Iterator[Span]:
+    if request.path in UNTRACED:
+        yield INVALID_SPAN
+        return
+    with traces.serving(_method(request), traceparent=request.headers.get(traces.HEADER, "")) as span:
+        yield span
+
+
+def _tell(span: Span, request: HttpRequest, response: HttpResponseBase) -> None:
+    """What was asked for and how it went. The address as its pattern: what stands in its places, and behind it, may
+    name a customer."""
+    if not span.is_recording():
+        return
+    span.set_attribute("http.request.method", _method(request))
+    span.set_attribute("http.response.status_code", response.status_code)
+    span.set_attribute("request_id", request.META["REQUEST_ID"])
+    if request.resolver_match:
+        span.set_attribute("http.route", f"/{request.resolver_match.route}")
+        span.update_name(f"{_method(request)} /{request.resolver_match.route}")
+    if response.status_code >= 500:
+        span.set_attribute("error.type", str(response.status_code))
+        span.set_status(StatusCode.ERROR)
+
+
+def _method(request: HttpRequest) -> str:
+    return request.method if request.method in METHODS else "_OTHER"
 
 
 class RequestIdFilter(logging.Filter):

@@ -63,6 +63,7 @@ INSTALLED_APPS = [
     "django_filters",
     "django_htmx",
     "django_q",
+    "config.apps.SiteConfig",
     "sagas.apps.SagasConfig",
     "orders.apps.OrdersConfig",
 ]
@@ -361,6 +362,9 @@ CACHES: dict[str, dict[str, object]] = {
 LOG_LEVEL = env_choice("LOG_LEVEL", "INFO", frozenset({"DEBUG", "INFO", "WARNING", "ERROR"}))
 LOG_FORMAT = env_choice("LOG_FORMAT", "plain", frozenset({"plain", "json"}))
 SAGA_LOG_RUNS = env_bool("SAGA_LOG_RUNS", LOG_FORMAT == "json")  # a line for each step done, and each event of a run
+# Where traces go: otlp, console, or another exporter of OpenTelemetry's by its name. The SDK reads its own variables,
+# the address among them; without this one it is not even loaded.
+TRACES_EXPORTER = env_text("OTEL_TRACES_EXPORTER")
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,

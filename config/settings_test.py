@@ -20,6 +20,7 @@ SITE_URL = "http://testserver"  # what Django's test client says it talks to
 ALLOWED_HOSTS = ["testserver", "127.0.0.1", "localhost"]  # the client's name, and a live server's
 CSRF_TRUSTED_ORIGINS: list[str] = []  # not whatever the machine's environment names
 DEMO = True  # test cards, test postcodes and the scenario picker are part of what is tested
+TRACES_EXPORTER = ""  # spans of tests go to whom a test names
 FAULTS = True  # tests plan faults
 API_FAILED_RATE = Rate(0, 1)  # all tests come from one address, and those of strangers show no key that is one
 SAGA_COUNTS_KEPT = 1e9  # no test asks the database once more because a few seconds are over

@@ -24,6 +24,8 @@ from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, OperationalError, connections
 from django.utils import timezone
+from opentelemetry import context as contexts
+from opentelemetry.context import Context
 
 from sagas import journal, points, run_log, traces
 from sagas.decide import Begin
@@ -116,6 +118,7 @@ class Driver:
         self._stop_at = math.inf
         self._stop: Callable[[], bool] = lambda: False
         self._places = asyncio.Semaphore(settings.SAGA_THREADS)
+        self._is_traced = traces.is_on()
 
     async def drive(self, *, seconds: float, stop: Callable[[], bool] = lambda: False) -> int:
         """Take up due runs for `seconds` or until `stop`, finish what is under way, return how many were taken up."""
@@ -322,8 +325,14 @@ class Driver:
         traces.running.set(context)  # for this task alone, and until it ends
         async with self._places if self._wants_thread(begin) else nullcontext():
             points.reach(f"before_call:{point}")
-            ended = await self._attempt(begin, context)
+            ended = await (self._drawn if self._is_traced else self._attempt)(begin, context)
             points.reach(f"after_call:{point}")
+        return ended
+
+    async def _drawn(self, begin: Begin, context: StepContext) -> Ended:
+        with traces.attempting(context) as span:
+            ended = await self._attempt(begin, context)
+            traces.ended(span, outcome=ended.outcome.value, code=ended.code)
         return ended
 
     def _wants_thread(self, begin: Begin) -> bool:
@@ -396,7 +405,8 @@ class Driver:
         if self._inline:
             returned = await sync_to_async(function, thread_sensitive=True)(context)
         else:
-            returned = await threads().run(partial(_in_thread, function, context))
+            around = contexts.get_current() if self._is_traced else None
+            returned = await threads().run(partial(_in_thread, function, context, around))
         return await returned if isinstance(returned, Awaitable) else returned
 
     async def _db(self, work: Callable[[], T]) -> T:
@@ -442,13 +452,13 @@ def _monotonic() -> float:
 _thread = threading.local()
 
 
-def _in_thread(function: Callable[[StepContext], Any], context: StepContext) -> Any:
+def _in_thread(function: Callable[[StepContext], Any], context: StepContext, around: Context | None) -> Any:
     # Asking the connection before each call whether it is there was one statement in thirteen.
     if time.monotonic() - getattr(_thread, "checked_at", -math.inf) > TRUSTED_SECONDS:
         _close_idle()
         _thread.checked_at = time.monotonic()
     try:
-        with traces.Within(context):
+        with traces.Within(context, around):
             return function(context)
     finally:
         _close_idle(but_trust=True)

@@ -156,10 +156,11 @@ def open_run(*, saga: Saga, business_key: str, input: Mapping[str, Any], actor: 
         deadline_at=now + saga.deadline if saga.deadline else None,
         created_at=now,
         updated_at=now,
-        traceparent=traces.kept(),
+        traceparent=traces.kept(saga.name),
     )
     if not insert_missing(run):
         return None
+    traces.about(run.pk)
     started = RunEvent(run=run, kind="started", actor=actor, created_at=now)
     insert_many(RunEvent, [started])
     tell([_notice(started)])

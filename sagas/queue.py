@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
 from functools import cache, partial
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from asgiref.sync import async_to_sync
 from django.conf import settings
@@ -19,9 +19,10 @@ from django.utils import timezone
 from django_q.brokers import Broker, get_broker
 from django_q.conf import Conf
 from django_q.models import OrmQ, Schedule
+from django_q.signals import post_execute_in_worker, pre_enqueue, pre_execute
 from django_q.tasks import async_task
 
-from sagas import chores, counting, heartbeats, journal, tallies
+from sagas import chores, counting, heartbeats, journal, tallies, traces
 from sagas.driver import Driver, Limits
 from sagas.models import BulkOperation, StepRecord
 from sagas.states import BulkState
@@ -44,6 +45,8 @@ LAST_SECONDS = 5
 MANY = 20
 
 _is_unheard = False
+_at_work = ExitStack()
+"""The span of the task that this worker is at, where there is one: a worker is at one task at a time."""
 
 
 def rings_in_transaction() -> bool:
@@ -197,3 +200,26 @@ def sweep_due_at() -> datetime | None:
     """When the cluster's scheduler sweeps next; long past: no scheduler is at work. None: it is not scheduled."""
     planned = Schedule.objects.filter(func=SWEEP).order_by("next_run")
     return cast("datetime | None", planned.values_list("next_run", flat=True).first())
+
+
+def _note_who_rings(task: dict[str, Any], **_: Any) -> None:
+    """A wake-up says in which trace it was rung, for the span of the task alone: an attempt goes by its run's row."""
+    traceparent = traces.outgoing() if traces.is_on() else ""
+    if traceparent:
+        task[traces.HEADER] = traceparent
+
+
+def _begin_task(task: dict[str, Any], **_: Any) -> None:
+    _at_work.close()  # the one before, should nobody have said that it ended
+    if traces.is_on():
+        name = task["func"] if isinstance(task["func"], str) else getattr(task["func"], "__name__", "task")
+        _at_work.enter_context(traces.hearing(name, traceparent=str(task.get(traces.HEADER, ""))))
+
+
+def _end_task(task: dict[str, Any], **_: Any) -> None:
+    _at_work.close()
+
+
+pre_enqueue.connect(_note_who_rings, dispatch_uid="sagas.traces")
+pre_execute.connect(_begin_task, dispatch_uid="sagas.traces")
+post_execute_in_worker.connect(_end_task, dispatch_uid="sagas.traces")

@@ -46,7 +46,7 @@ def test_no_setting_is_read_around_the_readers() -> None:
     assert reading - children == {"config/env.py"}
 
 
-@pytest.mark.parametrize("name", ["run", "test"])
+@pytest.mark.parametrize("name", ["run", "traces", "test"])
 def test_every_requirement_is_pinned_with_hashes_and_without_an_address(name: str) -> None:
     text = (ROOT / "requirements" / f"{name}.txt").read_text()
     blocks = re.findall(r"^[a-z0-9].*?(?=^[a-z0-9]|\Z)", text, flags=re.MULTILINE | re.DOTALL)
@@ -58,10 +58,10 @@ def test_every_requirement_is_pinned_with_hashes_and_without_an_address(name: st
 def test_test_requirements_contain_the_running_ones_at_the_same_version() -> None:
     pins = {
         name: set(re.findall(r"^[^\s;]+==[^\s;]+", (ROOT / "requirements" / f"{name}.txt").read_text(), re.MULTILINE))
-        for name in ("run", "test")
+        for name in ("run", "traces", "test")
     }
 
-    assert pins["run"] - pins["test"] == set()
+    assert (pins["run"] | pins["traces"]) - pins["test"] == set()
 
 
 def test_pip_can_install_it_with_what_it_needs() -> None:
@@ -71,8 +71,11 @@ def test_pip_can_install_it_with_what_it_needs() -> None:
 
     assert told["build-system"]["build-backend"] == "setuptools.build_meta"
     assert told["tool"]["setuptools"]["packages"]["find"]["include"] == [f"{name}*" for name in sorted(imported)]
-    assert told["project"]["dynamic"] == ["dependencies"]
-    assert told["tool"]["setuptools"]["dynamic"]["dependencies"] == {"file": ["requirements/run.in"]}
+    assert told["project"]["dynamic"] == ["dependencies", "optional-dependencies"]
+    assert told["tool"]["setuptools"]["dynamic"] == {
+        "dependencies": {"file": ["requirements/run.in"]},
+        "optional-dependencies": {"traces": {"file": ["requirements/traces.in"]}},
+    }
 
 
 def test_each_version_says_what_whoever_upgrades_has_to_do() -> None:

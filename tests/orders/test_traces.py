@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from django.core.management import call_command
 from django.test import Client
+from opentelemetry import trace
+from opentelemetry.trace import SpanKind
 
 from orders.models import Scope
 from orders.order_processing import OrderProcessingSaga
@@ -20,6 +22,7 @@ from tests.factories import make_order, make_shop, make_user
 from tests.orders.api_client import ORDERS, Caller, make_caller, order_body
 from tests.orders.pages import run_of
 from tests.orders.test_order_form import typed
+from tests.spans import recorded
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -78,7 +81,7 @@ class TestKept:
 
 class TestShown:
     def test_on_the_runs_page_with_a_way_to_it(self, gina: Client, settings: Any) -> None:
-        with traces.serving(traceparent=TRACEPARENT):
+        with traces.serving("ask", traceparent=TRACEPARENT):
             run = run_of(make_order())
 
         page = gina.get(f"/runs/{run.pk}/").content.decode()
@@ -113,9 +116,53 @@ class TestShown:
         assert exported(run.pk, is_redacted=True)["run"]["traceparent"] == TRACEPARENT
 
     def test_in_the_terminal(self, capsys: pytest.CaptureFixture[str]) -> None:
-        with traces.serving(traceparent=TRACEPARENT):
+        with traces.serving("ask", traceparent=TRACEPARENT):
             make_order()
 
         call_command("saga", "show", "ORD-123")
 
         assert f"\ntrace {TRACE}\n" in capsys.readouterr().out
+
+
+class TestSpans:
+    def test_a_request_is_named_by_its_page_and_not_by_what_it_shows(self, gina: Client) -> None:
+        make_order()
+        with recorded() as kept:
+            gina.get("/orders/ORD-123/?q=ada@example.com", headers={"traceparent": TRACEPARENT})
+            request_id = gina.get("/nowhere/ada@example.com").headers["X-Request-Id"]
+        page, nowhere = kept.get_finished_spans()
+
+        assert (page.name, page.kind) == ("GET /orders/<str:order_id>/", SpanKind.SERVER)
+        assert page.context is not None
+        assert trace.format_trace_id(page.context.trace_id) == TRACE
+        assert (nowhere.name, nowhere.parent) == ("GET", None)
+        assert dict(nowhere.attributes or {}) == {
+            "http.request.method": "GET",
+            "http.response.status_code": 404,
+            "request_id": request_id,
+        }
+        assert "ada@" not in page.to_json() + nowhere.to_json()
+
+    def test_what_went_wrong_here_is_an_error_and_what_was_asked_wrongly_is_none(
+        self, client: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def broken(*args: object) -> None:
+            raise ZeroDivisionError("ada@example.com")
+
+        client.raise_request_exception = False
+        with recorded() as kept:
+            client.get("/nowhere/")
+            monkeypatch.setattr("django.middleware.common.CommonMiddleware.process_request", broken)
+            client.get("/orders/")
+        wrongly, here = kept.get_finished_spans()
+
+        assert [one.status.is_ok for one in (wrongly, here)] == [True, False]
+        assert (here.attributes or {})["error.type"] == "500"
+        assert "ada@" not in here.to_json()
+
+    @pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics"])
+    def test_probes_have_none(self, client: Client, path: str) -> None:
+        with recorded() as kept:
+            client.get(path)
+
+        assert kept.get_finished_spans() == ()

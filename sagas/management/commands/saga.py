@@ -19,6 +19,7 @@ from django.core.management.base import CommandError, CommandParser
 from django.db.models import Count, QuerySet
 from django.utils import timezone
 from django.utils.module_loading import import_string
+from opentelemetry.trace import SpanKind
 
 from sagas import (
     console,
@@ -429,7 +430,7 @@ class Command(ShellCommand):
 
     def _begin(self, options: dict[str, Any]) -> None:
         try:
-            with traces.serving(traceparent=options["traceparent"]):
+            with traces.serving("saga start", traceparent=options["traceparent"], kind=SpanKind.INTERNAL):
                 run = self._started(options)
         except (DuplicateRun, InvalidInput) as error:
             raise CommandError(str(error), returncode=1) from error
