@@ -43,7 +43,7 @@ def command(asked: OrderFilter) -> tuple[str, list[str]]:
     """(the command that lists the same orders' runs, the filters it has no words for)."""
     words = ["saga", "list", "--saga", ORDER_SAGA.name]
     if status := _status(asked):
-        words += ["--status", status]
+        words += ["--state", status]
     for ours, theirs in COMMAND_NAMES.items():
         if value := getattr(asked, ours):
             words += [theirs, value]

@@ -72,7 +72,7 @@ def run_attention(request: HttpRequest) -> HttpResponse:
         "may_bulk": may(request, "bulk"),
         "back": request.get_full_path(),
         "tag": tag,
-        "command": command_of("saga", "list", "--status", RunStatus.NEEDS_ATTENTION.value),
+        "command": command_of("saga", "list", "--state", RunStatus.NEEDS_ATTENTION.value),
         "curl": curl_of(request, f"{reverse('api-saga-runs')}?state={RunStatus.NEEDS_ATTENTION.value}"),
         "now": now,
     }

@@ -59,8 +59,8 @@ def list_twins(
 ) -> tuple[str, str]:
     """(command, curl) of a list of runs. No curl where an attempt's error is asked for: the API has no such filter."""
     words = ["saga", "list"]
-    for name in ("status", "saga", "key", "error"):
-        words += [f"--{name}", asked[name]] if asked[name] else []
+    for name, option in (("status", "--state"), ("saga", "--saga"), ("key", "--key"), ("error", "--error")):
+        words += [option, asked[name]] if asked[name] else []
     words += ["--since", span_of(period.length)] if period is not None else []
     command = command_of(*words)
     if asked["error"]:

@@ -107,7 +107,7 @@ class TestInbox:
     def test_programs_can_ask_for_the_same(self, gina: Client) -> None:
         page = gina.get("/runs/attention/").content.decode()
 
-        assert 'data-copy="python manage.py saga list --status needs_attention"' in page
+        assert 'data-copy="python manage.py saga list --state needs_attention"' in page
         assert "http://testserver/api/v1/saga-runs?state=needs_attention" in page
         assert (
             'data-copy="python manage.py saga stats --since week"'

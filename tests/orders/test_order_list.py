@@ -135,7 +135,7 @@ class TestFilters:
         ("query", "button", "command"),
         [
             ("", "Copy as command", ""),
-            ("state=needs_attention", "Copy as command", " --status needs_attention"),
+            ("state=needs_attention", "Copy as command", " --state needs_attention"),
             ("error=no+such", "Copy as command", " --error 'no such'"),
             ("step=process_payment", "Copy as command", " --step process_payment"),
             ("state=undone&least=10", "Copy as command, but for: the view Undone, at least", ""),
