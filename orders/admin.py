@@ -15,7 +15,7 @@ from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from orders import admin_keys, models
+from orders import admin_keys, admin_webhooks, models
 from orders.exceptions import HandOverRefused, InvalidOrder, InvalidStock, OrderNotCancellable
 from orders.money import format_money
 from orders.roles import Act, actor_of, can
@@ -23,7 +23,10 @@ from orders.services import cancel_order, correct_stock, hand_over, receive_stoc
 from sagas.admin_large import NewestValuesFilter
 from sagas.admin_tools import NONE, ReadOnlyAdmin, ReadOnlyLines, admin_link, ask_reason, list_link, page_link
 
-__all__ = ["admin_keys"]  # registers its own
+__all__ = ["admin_keys", "admin_webhooks"]  # each registers its own
+
+admin.site.site_header = admin.site.site_title = "Order saga, admin"
+admin.site.index_title = "What is stored"
 
 
 class OrderLines(ReadOnlyLines):
@@ -382,23 +385,6 @@ class SandboxMailAdmin(ReadOnlyAdmin):
     list_filter = ("created_at",)
     ordering = ("-id",)
     exact_search = ("email_id", "key", "recipient")
-
-
-@admin.register(models.WebhookEndpoint)
-class WebhookEndpointAdmin(ReadOnlyAdmin):
-    list_display = ("url", "user", "is_active", "disabled_reason", "created_at")
-    list_filter = ("is_active",)
-    list_select_related = ("user",)
-    ordering = ("-id",)
-    exclude = ("secret", "old_secret")
-
-
-@admin.register(models.WebhookDelivery)
-class WebhookDeliveryAdmin(ReadOnlyAdmin):
-    list_display = ("event", "endpoint", "status", "attempts", "last_code", "last_error", "next_at", "delivered_at")
-    list_filter = ("status",)
-    list_select_related = ("event", "endpoint")
-    ordering = ("-id",)
 
 
 @admin.register(models.OrderNote)

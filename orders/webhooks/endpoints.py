@@ -35,13 +35,14 @@ def change(
     url: str | None = None,
     events: Iterable[str] | None = None,
     active: bool | None = None,
+    by: str = "its owner",
 ) -> WebhookEndpoint:
     """Another address, other events, on or off. Raises InvalidOrder naming the field."""
     wanted = _checked(url or endpoint.url, endpoint.events if events is None else events)
     endpoint.url, endpoint.events = url or endpoint.url, wanted
     if active is not None:
         endpoint.is_active = active
-        endpoint.disabled_reason = "" if active else "Switched off by its owner."
+        endpoint.disabled_reason = "" if active else f"Switched off by {by}."
     endpoint.save(update_fields=["url", "events", "is_active", "disabled_reason"])
     return endpoint
 

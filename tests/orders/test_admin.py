@@ -632,3 +632,51 @@ class TestKeys:
             act(client, orders.ApiKey, "revoke_keys", key, reason="x")
         key.refresh_from_db()
         assert key.revoked_at is None
+
+
+class TestEndpoints:
+    def send(self, client: Client, endpoint: orders.WebhookEndpoint, **changes: Any) -> Any:
+        fields = {"url": endpoint.url, "events": list(endpoint.events), "is_active": "on", **changes}
+        return client.post(
+            address(orders.WebhookEndpoint, "change", endpoint.pk),
+            {name: value for name, value in fields.items() if value is not None},
+        )
+
+    def test_one_is_set_right_and_the_log_says_by_whom(self, story: Order, root: Client) -> None:
+        endpoint = orders.WebhookEndpoint.objects.get()
+        page = root.get(address(orders.WebhookEndpoint, "change", endpoint.pk)).content.decode()
+
+        done = self.send(root, endpoint, url="https://1.1.1.1/new", events=["order.completed"], is_active=None)
+
+        assert done.status_code == 302
+        assert endpoint.secret not in page
+        changed = orders.WebhookEndpoint.objects.get()
+        assert (changed.url, changed.events) == ("https://1.1.1.1/new", ["order.completed"])
+        assert (changed.is_active, changed.disabled_reason) == (False, "Switched off by user:root.")
+        assert (changed.secret, changed.user) == (endpoint.secret, endpoint.user)
+        assert LogEntry.objects.latest("id").user.username == "root"
+        assert self.send(root, changed, events=[]).status_code == 302
+        changed.refresh_from_db()
+        assert (changed.is_active, changed.disabled_reason, changed.events) == (True, "", [])
+
+    @pytest.mark.parametrize(
+        "changes",
+        [{"url": "https://127.0.0.1/x"}, {"url": "http://1.1.1.1/x"}, {"events": ["order.lost"]}, {"url": ""}],
+    )
+    def test_what_is_no_endpoint_is_refused(self, story: Order, root: Client, changes: dict[str, Any]) -> None:
+        before = orders.WebhookEndpoint.objects.values().get()
+
+        answer = self.send(root, orders.WebhookEndpoint.objects.get(), **changes)
+
+        assert (answer.status_code, "errorlist" in answer.content.decode()) == (200, True)
+        assert orders.WebhookEndpoint.objects.values().get() == before
+
+    def test_supervisors_only_look_and_what_is_deleted_stays(self, story: Order, sam: Client, root: Client) -> None:
+        endpoint = orders.WebhookEndpoint.objects.get()
+
+        assert sam.get(address(orders.WebhookEndpoint, "change", endpoint.pk)).status_code == 200
+        assert self.send(sam, endpoint, url="https://1.1.1.1/new").status_code == 403
+        endpoints.delete(endpoint)
+        assert self.send(root, endpoint).status_code == 403
+        endpoint.refresh_from_db()
+        assert (endpoint.url, endpoint.is_active) == ("https://1.1.1.1/hooks", False)
