@@ -182,6 +182,7 @@ PROVIDERS = {  # names, or dotted paths of classes; several, by commas, share th
 }
 PROVIDER_ROUTES = env_json("PROVIDER_ROUTES", {})
 PROVIDER_LIMITS = env_limits("PROVIDER_LIMITS")
+TRACEPARENT_TO = env_list("TRACEPARENT_TO")  # providers of one's own that take part in traces; no vendor asks for it
 PROVIDER_SETTINGS = env_everything()  # each adapter knows by itself which of it is its own
 ALLOW_SANDBOX = env_bool("ALLOW_SANDBOX", DEMO or not HTTPS)  # a shop that takes orders and no money is a mistake
 

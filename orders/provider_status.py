@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -111,9 +112,20 @@ def faults_in_settings() -> Iterator[str]:
         for name in names:
             for fault in faults_in(kind, name):
                 yield f"{name}: {fault}"
+    if settings.TRACEPARENT_TO:
+        used = sorted(set(_names_in_use()))
+        for name in settings.TRACEPARENT_TO:
+            if name not in used:
+                yield f"TRACEPARENT_TO names {name!r}, which is no provider in use; those are {', '.join(used)}."
     unknown = sorted(set(settings.PROVIDER_ROUTES) - set(KINDS))
     if unknown:
         yield f"PROVIDER_ROUTES has rules for {unknown[0]!r}; kinds are {', '.join(KINDS)}."
+
+
+def _names_in_use() -> Iterator[str]:
+    for kind in KINDS:
+        with suppress(ImproperlyConfigured):  # which is a fault of its own
+            yield from paths_of(kind)
 
 
 def toys_in(kind: str, name: str) -> list[str]:

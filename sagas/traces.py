@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
@@ -125,6 +125,29 @@ def ended(span: Span, *, outcome: str, code: str) -> None:
 
 
 @contextmanager
+def calling(name: str, attributes: Mapping[str, str | int]) -> Iterator[Span]:
+    """The span of a call to an outside system."""
+    if not is_on():
+        yield trace.INVALID_SPAN
+        return
+    with _span(name, kind=SpanKind.CLIENT, attributes=dict(attributes)) as span:
+        try:
+            yield span
+        except BaseException as error:
+            span.set_attribute("error.type", type(error).__name__)
+            span.set_status(StatusCode.ERROR)
+            raise
+
+
+def answered(span: Span, status: int) -> None:
+    """What an outside system answered: 4xx and 5xx are errors of the call, as the conventions for HTTP say."""
+    span.set_attribute("http.response.status_code", status)
+    if status >= 400:
+        span.set_attribute("error.type", str(status))
+        span.set_status(StatusCode.ERROR)
+
+
+@contextmanager
 def hearing(name: str, *, traceparent: str) -> Iterator[Span]:
     """The span of a task of the queue: a trace of its own, since it serves whatever is due, with a link to who rang."""
     rang = trace.get_current_span(_propagator.extract({HEADER: traceparent})).get_span_context()
@@ -134,9 +157,12 @@ def hearing(name: str, *, traceparent: str) -> Iterator[Span]:
 
 
 def outgoing() -> str:
-    """The traceparent to send along to whoever takes part in the trace; empty outside of any."""
+    """The traceparent to send along to a system that takes part in the trace; empty outside of any."""
     current = trace.get_current_span().get_span_context()
-    return _written(current) if current.is_valid else ""
+    if current.is_valid:
+        return _written(current)
+    attempt = running.get()
+    return attempt.traceparent if attempt is not None else ""
 
 
 def said() -> dict[str, object]:

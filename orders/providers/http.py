@@ -17,9 +17,11 @@ from typing import Any
 from weakref import WeakSet
 
 import httpx
+from django.conf import settings
 from django.utils import timezone
 
 from orders.providers.errors import Declined, OutcomeUnknown, ProviderError, Unavailable
+from sagas import traces
 
 # Its own log tells each address that is called, and an address may hold a key or a customer's e-mail.
 logging.getLogger("httpx").setLevel(logging.WARNING)
@@ -105,11 +107,7 @@ class Http:
             method, path, json=json, content=content, data=form, params=params, headers=headers
         )
         try:
-            response = self._client.send(asked, stream=True)
-            try:
-                said = _said(response, _read(response, until=time.monotonic() + self._seconds))
-            finally:
-                response.close()
+            response, said = self._sent(operation, asked)
         except NOT_SENT as error:
             raise self._away(operation, f"It cannot be reached ({type(error).__name__}).") from error
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
@@ -126,6 +124,20 @@ class Http:
         if status >= 500:
             raise self._open(operation, harmless, f"It failed while it was at it ({status}).", _retry_after(response))
         return Answer(status=status, said=said, headers=response.headers)
+
+    def _sent(self, operation: str, asked: httpx.Request) -> tuple[httpx.Response, Any]:
+        # Of the address only the host: behind it may stand a key or a customer's e-mail.
+        told = {"http.request.method": asked.method, "server.address": asked.url.host}
+        with traces.calling(f"{self.provider} {operation}", told) as span:
+            traceparent = traces.outgoing() if self.provider in settings.TRACEPARENT_TO else ""
+            if traceparent:
+                asked.headers[traces.HEADER] = traceparent
+            response = self._client.send(asked, stream=True)
+            try:
+                traces.answered(span, response.status_code)
+                return response, _said(response, _read(response, until=time.monotonic() + self._seconds))
+            finally:
+                response.close()
 
     def close(self) -> None:
         """Let go of the connections."""

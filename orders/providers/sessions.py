@@ -6,12 +6,14 @@ import logging
 import time
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 
 from orders.providers.http import LARGEST_ANSWER
+from sagas import traces
 
 # At DEBUG they tell what is sent: a card's token, a customer's address, at Amazon a signature too.
 for name in ("stripe", "urllib3", "botocore", "boto3", "s3transfer"):
@@ -31,6 +33,14 @@ class Session(requests.Session):
             self.mount(scheme, HTTPAdapter(pool_connections=4, pool_maxsize=64, max_retries=0))
 
     def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
+        host = urlsplit(request.url or "").hostname or ""
+        told = {"http.request.method": request.method or "", "server.address": host}
+        with traces.calling(f"{request.method} {host}", told) as span:
+            response = self._answered(request, **kwargs)
+            traces.answered(span, response.status_code)
+            return response
+
+    def _answered(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
         until = time.monotonic() + self._seconds
         # A key is not sent on to wherever an answer points.
         response = super().send(request, **{**kwargs, "stream": True, "allow_redirects": False})

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
+from django.core.checks import run_checks
 from django.core.management import call_command
 from django.test import Client
 from opentelemetry import trace
@@ -15,6 +20,9 @@ from opentelemetry.trace import SpanKind
 
 from orders.models import Scope
 from orders.order_processing import OrderProcessingSaga
+from orders.providers.errors import Unavailable
+from orders.providers.http import Http, close_all
+from orders.providers.sessions import Session
 from sagas import traces
 from sagas.export import exported
 from sagas.models import SagaRun
@@ -22,6 +30,7 @@ from tests.factories import make_order, make_shop, make_user
 from tests.orders.api_client import ORDERS, Caller, make_caller, order_body
 from tests.orders.pages import run_of
 from tests.orders.test_order_form import typed
+from tests.processes import free_port
 from tests.spans import recorded
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -166,3 +175,91 @@ class TestSpans:
             client.get(path)
 
         assert kept.get_finished_spans() == ()
+
+
+class Stock(BaseHTTPRequestHandler):
+    """A stock system that says what it was sent, and is ill at times."""
+
+    def do_GET(self) -> None:
+        body = json.dumps({"traceparent": self.headers.get("traceparent", "")}).encode()
+        self.send_response(500 if self.path == "/ill" else 200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Says nothing."""
+
+
+@pytest.fixture
+def stock() -> Iterator[str]:
+    """Where it answers."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Stock) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+class TestProviders:
+    def test_a_call_is_a_span_and_no_vendor_hears_of_it(self, stock: str) -> None:
+        http = Http("fedex", stock, seconds=5)
+        with recorded() as kept, traces.serving("ask", traceparent=TRACEPARENT):
+            answer = http.ask("track", "GET", "/parcels/ada@example.com?key=secret")
+        call, request = kept.get_finished_spans()
+
+        assert answer.said == {"traceparent": ""}
+        assert request.context is not None
+        assert (call.name, call.kind, call.parent) == ("fedex track", SpanKind.CLIENT, request.context)
+        assert dict(call.attributes or {}) == {
+            "http.request.method": "GET",
+            "server.address": "127.0.0.1",
+            "http.response.status_code": 200,
+        }
+        http.close()
+
+    def test_a_system_of_ones_own_is_told(self, stock: str, settings: Any) -> None:
+        settings.TRACEPARENT_TO = ["http"]
+        http = Http("http", stock, seconds=5)
+        with recorded() as kept, traces.serving("ask", traceparent=TRACEPARENT):
+            answer = http.ask("find", "GET", "/")
+        call, _ = kept.get_finished_spans()
+        with traces.serving("ask", traceparent=TRACEPARENT):
+            passed_on = http.ask("find", "GET", "/")
+        outside = http.ask("find", "GET", "/")
+
+        assert call.context is not None
+        assert answer.said == {"traceparent": f"00-{TRACE}-{trace.format_span_id(call.context.span_id)}-01"}
+        # Without spans of ours it is in the caller's, and outside of any request it hears nothing.
+        assert (passed_on.said, outside.said) == ({"traceparent": TRACEPARENT}, {"traceparent": ""})
+        http.close()
+
+    def test_what_fails_says_so_and_not_what_was_sent(self, stock: str) -> None:
+        http = Http("fedex", f"http://127.0.0.1:{free_port()}", seconds=5)
+        with recorded() as kept:
+            with pytest.raises(Unavailable):
+                http.ask("track", "GET", "/parcels/ada@example.com")
+            with pytest.raises(Unavailable):
+                Http("fedex", stock, seconds=5).ask("track", "GET", "/ill")
+            with pytest.raises(requests.exceptions.ConnectionError):
+                Session(5).get(f"http://127.0.0.1:{free_port()}/ada@example.com")
+        away, ill, by_an_sdk = kept.get_finished_spans()
+
+        assert [(one.status.is_ok, (one.attributes or {}).get("error.type")) for one in (away, ill, by_an_sdk)] == [
+            (False, "ConnectError"),
+            (False, "500"),
+            (False, "ConnectionError"),
+        ]
+        assert by_an_sdk.name == "GET 127.0.0.1"
+        assert "ada@" not in away.to_json() + by_an_sdk.to_json()
+        close_all()
+
+    def test_an_unknown_name_is_found_at_the_start(self, settings: Any) -> None:
+        settings.TRACEPARENT_TO = ["htpp"]
+
+        (fault,) = [one for one in run_checks() if one.id == "orders.E001"]
+        assert (
+            fault.msg == "TRACEPARENT_TO names 'htpp', which is no provider in use; those are django, local, sandbox."
+        )
