@@ -109,6 +109,25 @@ class TestShop:
         )
 
 
+class TestReset:
+    def test_with_nobody_to_ask_nothing_is_wiped_and_no_trace_is_shown(self, tmp_path: Path) -> None:
+        environment = {
+            **os.environ,
+            "DATABASE_URL": f"sqlite:///{tmp_path}/shop.sqlite3",
+            "VAR_DIR": str(tmp_path),
+            "DJANGO_SETTINGS_MODULE": "config.settings",
+        }
+        command = [sys.executable, "manage.py", "demo", "--reset", "--no-browser"]
+
+        done = subprocess.run(
+            command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        )
+
+        assert done.returncode == 1
+        assert "Traceback" not in done.stderr
+        assert done.stderr.strip().endswith("CommandError: Nothing was wiped. With --noinput nobody is asked.")
+
+
 class TestScenarios:
     pytestmark = pytest.mark.django_db(transaction=True)
 

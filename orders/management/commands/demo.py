@@ -103,8 +103,8 @@ class Command(ShellCommand):
 
     def _reset(self, *, ask: bool) -> None:
         name = settings.DATABASES["default"]["NAME"]
-        if ask and input(f"Wipe everything in {name}? Type yes: ") != "yes":
-            raise CommandError("Nothing was wiped.")
+        if ask and not _says_yes(f"Wipe everything in {name}? Type yes: "):
+            raise CommandError("Nothing was wiped. With --noinput nobody is asked.")
         call_command("flush", verbosity=0, interactive=False)
 
     def _wait_for_web(self, port: int, children: Children) -> None:
@@ -224,3 +224,10 @@ def free_port(wanted: int) -> int:
                 continue
             return port
     raise CommandError(f"No port from {wanted} to {wanted + PORTS_TRIED - 1} is free; name another with --port.")
+
+
+def _says_yes(question: str) -> bool:
+    try:
+        return input(question) == "yes"
+    except EOFError:  # nobody is there
+        return False
