@@ -68,9 +68,11 @@ class Command(ShellCommand):
         self.stopping = False
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._stop)
+        if options["reset"] and not options["noinput"]:
+            _ask_before_wiping()
         call_command("migrate", verbosity=0)
         if options["reset"]:
-            self._reset(ask=not options["noinput"])
+            call_command("flush", verbosity=0, interactive=False)
         seeded = seed()
         with Children(Path(settings.VAR_DIR) / "demo") as children:
             children.start(
@@ -100,12 +102,6 @@ class Command(ShellCommand):
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         self.stopping = True
-
-    def _reset(self, *, ask: bool) -> None:
-        name = settings.DATABASES["default"]["NAME"]
-        if ask and not _says_yes(f"Wipe everything in {name}? Type yes: "):
-            raise CommandError("Nothing was wiped. With --noinput nobody is asked.")
-        call_command("flush", verbosity=0, interactive=False)
 
     def _wait_for_web(self, port: int, children: Children) -> None:
         end = time.monotonic() + 30
@@ -226,8 +222,11 @@ def free_port(wanted: int) -> int:
     raise CommandError(f"No port from {wanted} to {wanted + PORTS_TRIED - 1} is free; name another with --port.")
 
 
-def _says_yes(question: str) -> bool:
+def _ask_before_wiping() -> None:
+    """Raises CommandError unless somebody says yes."""
     try:
-        return input(question) == "yes"
+        said = input(f"Wipe everything in {settings.DATABASES['default']['NAME']}? Type yes: ")
     except EOFError:  # nobody is there
-        return False
+        said = ""
+    if said != "yes":
+        raise CommandError("Nothing was wiped. With --noinput nobody is asked.")
