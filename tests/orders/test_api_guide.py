@@ -104,3 +104,14 @@ def test_the_pages_shut_nobody_out(live_server: Any, page: Any, scheme: str) -> 
                 found[path, width] = complaints
 
     assert found == {}
+
+
+@pytest.mark.parametrize("code", list(PROBLEMS))
+def test_a_problems_page_shows_code_as_code(code: str) -> None:
+    problem = PROBLEMS[code]
+
+    page = Client().get(f"/api/v1/problems/{code}", headers={"Accept": "text/html"}).content.decode()
+
+    assert "`" not in page
+    for word in re.findall(r"`([^`<>&\"']+)`", problem.cause + problem.remedy):
+        assert f"<code>{word}</code>" in page
