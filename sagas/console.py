@@ -22,7 +22,7 @@ from sagas.definition import Saga
 from sagas.models import SagaRun
 from sagas.presentation import OUTCOME_BADGES, STEP_BADGES, UNDO_BADGES, Badge, seconds_text
 from sagas.selectors import AttemptView, RunView
-from sagas.shell import meant
+from sagas.shell import counted, meant
 from sagas.states import RunStatus
 
 SPAN = re.compile(r"([0-9]{1,6})([smhd])")
@@ -227,7 +227,9 @@ def _work() -> list[Finding]:
     seen = selectors.worker_seen_at()
     last = f"; one last began something {moment(seen, is_iso=False)}" if seen else "; none ever did"
     if overdue:
-        words = f"{overdue} runs have been due for more than {WORKER_SILENT_AFTER.seconds} s{last}"
+        words = (
+            counted(overdue, "run has", "runs have") + f" been due for more than {WORKER_SILENT_AFTER.seconds} s{last}"
+        )
         remedy = "Start `manage.py sagaworker`, or more of them."
         found = [Finding(level="fail", what="workers", words=words, remedy=remedy)]
     else:
@@ -238,7 +240,14 @@ def _work() -> list[Finding]:
     waiting = selectors.counts()[RunStatus.NEEDS_ATTENTION.value]
     if waiting:
         remedy = f"See {getattr(settings, 'SITE_URL', '')}/runs/attention/ or `saga list --state needs_attention`."
-        found.append(Finding(level="warn", what="attention", words=f"{waiting} runs wait for a person", remedy=remedy))
+        found.append(
+            Finding(
+                level="warn",
+                what="attention",
+                words=counted(waiting, "run waits", "runs wait") + " for a person",
+                remedy=remedy,
+            )
+        )
     backlog = queue.backlog()
     if backlog is not None:
         found.append(Finding(level="warn" if backlog > 1000 else "ok", what="queue", words=f"{backlog} wake-ups"))

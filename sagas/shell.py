@@ -40,6 +40,11 @@ def meant(text: str, known: Iterable[str]) -> str:
     return f" Did you mean {' or '.join(dict.fromkeys(close))}?" if close else ""
 
 
+def counted(count: int, one: str, many: str) -> str:
+    """ "1 run waits", "2,000 runs wait"."""
+    return f"{count:,} {one if count == 1 else many}"
+
+
 def parsers_of(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
     """A parser, and those of its verbs."""
     yield parser

@@ -283,7 +283,7 @@ class TestCommand:
     def test_all_is_well(self, done: Order, capsys: pytest.CaptureFixture[str]) -> None:
         call_command("audit")
 
-        assert capsys.readouterr().out.startswith("Audited 1 orders and 1 runs in ")
+        assert capsys.readouterr().out.startswith("Audited 1 order and 1 run in ")
 
     def test_findings_are_listed_and_fail_it(self, done: Order, capsys: pytest.CaptureFixture[str]) -> None:
         Shipment.objects.update(status="cancelling")

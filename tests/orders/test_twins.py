@@ -98,7 +98,7 @@ def test_what_is_shown_of_runs_and_the_site(sam: Client, key: str) -> None:
 
     for address, what in (
         (f"/runs/{run.pk}/", ("needs_attention", "Needs attention")),
-        ("/overview/?period=hour", ("needs_attention", "Last hour: 1 runs began")),
+        ("/overview/?period=hour", ("needs_attention", "Last hour: 1 run began")),
         ("/health/", ("database", "database")),
     ):
         found = lines(sam, address)

@@ -357,7 +357,7 @@ class TestRecovering:
         code, out, _ = saga("recover", "--dry-run")
 
         assert (code, out.splitlines()[0].startswith("T-1: pending, due "), out.splitlines()[1]) == (
-            0, True, "1 runs would be rung for.",
+            0, True, "1 run would be rung for.",
         )  # fmt: skip
         assert not OrmQ.objects.exists()
 
@@ -368,7 +368,7 @@ class TestRecovering:
         assert saga("recover", "--older-than", "5m")[1] == "Nothing has been due for so long.\n"
         assert not OrmQ.objects.exists()
         SagaRun.objects.filter(pk=run.pk).update(due_at=timezone.now() - timedelta(minutes=6))
-        assert saga("recover", "--older-than", "5m")[1] == "1 runs are due and held by nobody.\n"
+        assert saga("recover", "--older-than", "5m")[1] == "1 run is due and held by nobody.\n"
         assert OrmQ.objects.count() == 1
 
 
@@ -468,7 +468,7 @@ class TestHealth:
 
         assert code == 0, out
         assert "✓ migrations: all applied" in out
-        assert "! attention: 1 runs wait for a person" in out
+        assert "! attention: 1 run waits for a person" in out
         assert "! workers: none is alive" in out
         assert "✓ cache: LocMemCache, each process has its own" in out
         assert "✓ clock: " in out
@@ -491,7 +491,7 @@ class TestHealth:
         code, out, _ = saga("doctor")
 
         assert code == 1
-        assert "✗ workers: 1 runs have been due for more than 30 s; none ever did" in out
+        assert "✗ workers: 1 run has been due for more than 30 s; none ever did" in out
         assert "Start `manage.py sagaworker`, or more of them." in out
 
     def test_a_definition_that_is_gone(self, trip: Saga) -> None:
@@ -512,7 +512,7 @@ class TestHealth:
     def test_recover(self, trip: Saga) -> None:
         make_run(trip)
 
-        assert saga("recover")[1] == "1 runs are due and held by nobody.\n"
+        assert saga("recover")[1] == "1 run is due and held by nobody.\n"
 
 
 @pytest.mark.pure

@@ -70,7 +70,7 @@ def test_an_old_run_gives_its_history_to_a_file_and_stays(done: SagaRun, trip: S
 
     code, out, _ = saga("prune", "--older-than", "90d", "--archive", str(file))
 
-    assert (code, out) == (0, f"1 runs have lost their history; it is in {file}.\n")
+    assert (code, out) == (0, f"1 run has lost its history; it is in {file}.\n")
     assert [json.loads(line) for line in file.read_text().splitlines()] == [whole]
     assert (StepRecord.objects.count(), RunEvent.objects.filter(run=done).count()) == (0, 0)
     done.refresh_from_db()
@@ -118,7 +118,7 @@ def test_failed_ones_are_kept_on_request(world: World, trip: Saga, done: SagaRun
     world.plan("pay", refuse)
     undone = aged(run_to_end(make_run(trip, key="T-2")).run)
 
-    assert saga("prune", "--older-than", "90d", "--keep-failed", "--delete")[1] == "1 runs have lost their history.\n"
+    assert saga("prune", "--older-than", "90d", "--keep-failed", "--delete")[1] == "1 run has lost its history.\n"
     assert StepRecord.objects.filter(run=undone).exists()
     assert not StepRecord.objects.filter(run=done).exists()
 
@@ -142,7 +142,7 @@ def test_it_goes_in_batches_and_on_from_where_it_stopped(world: World, trip: Sag
         (["--older-than", "90d"], 2, "--archive FILE, or --delete"),
         (["--older-than", "90d", "--archive", "/nowhere/x", "--delete"], 2, "--archive FILE, or --delete"),
         (["--older-than", "90d", "--archive", "/nowhere/x"], 2, "/nowhere/x cannot be written"),
-        (["--older-than", "90d", "--dry-run"], 0, "1 runs would lose their history."),
+        (["--older-than", "90d", "--dry-run"], 0, "1 run would lose its history."),
     ],
 )
 def test_what_is_not_meant_deletes_nothing(done: SagaRun, words: list[str], code: int, told: str) -> None:
@@ -167,7 +167,7 @@ def test_a_run_that_may_still_be_undone_keeps_its_history_unless_that_is_said(wo
 
         code, _, _ = saga("prune", "--older-than", "90d", "--archive", str(file))
 
-        assert (would, code) == ("1 runs would lose their history.\n", 0)
+        assert (would, code) == ("1 run would lose its history.\n", 0)
         pruned = SagaRun.objects.filter(pruned_at__isnull=False)
         assert list(pruned) == [left]
         assert StepRecord.objects.filter(run=waits).count() == 1

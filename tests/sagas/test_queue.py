@@ -102,7 +102,7 @@ class TestOrmBroker:
 
         call_command("sweep_sagas")
 
-        assert capsys.readouterr().out == "1 runs are due and held by nobody.\n"
+        assert capsys.readouterr().out == "1 run is due and held by nobody.\n"
 
     def test_the_sweep_is_scheduled_once(self) -> None:
         queue.schedule_sweep()

@@ -16,7 +16,7 @@ from orders.models import Order
 from sagas.audit import STALE_AFTER, Finding, audit_runs
 from sagas.progress import Progress
 from sagas.selectors import counts
-from sagas.shell import ShellCommand
+from sagas.shell import ShellCommand, counted
 
 
 class Command(ShellCommand):
@@ -64,7 +64,8 @@ class Command(ShellCommand):
             )
         else:
             what = {0: "nothing wrong", 1: "1 finding"}.get(count, f"{count:,} findings")
-            self.stdout.write(f"Audited {self.orders:,} orders and {self.runs:,} runs in {seconds:.1f} s: {what}.")
+            looked_at = f"{counted(self.orders, 'order', 'orders')} and {counted(self.runs, 'run', 'runs')}"
+            self.stdout.write(f"Audited {looked_at} in {seconds:.1f} s: {what}.")
         if count:
             sys.exit(1)
 

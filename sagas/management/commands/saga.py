@@ -41,7 +41,7 @@ from sagas.exceptions import ActRefused, DuplicateRun, InvalidExport, InvalidInp
 from sagas.export import exported, imported
 from sagas.models import SagaRun
 from sagas.progress import Progress
-from sagas.shell import ShellCommand
+from sagas.shell import ShellCommand, counted
 from sagas.states import Direction, RunStatus
 
 NOT_FOUND = 4
@@ -70,9 +70,9 @@ class Command(ShellCommand):
         _filters(found)
         found.add_argument("--limit", type=_positive, default=20)
         _output(found)
-        counted = verbs.add_parser("count", help="runs by state")
-        _filters(counted)
-        _output(counted)
+        count = verbs.add_parser("count", help="runs by state")
+        _filters(count)
+        _output(count)
         shown = verbs.add_parser("show", help="one run: steps, undos, attempts; exit 4: there is none")
         shown.add_argument("run", help="its id, or its business key")
         shown.add_argument("--events", action="store_true", help="with its history")
@@ -323,7 +323,7 @@ class Command(ShellCommand):
             }
             self.stdout.write(console.as_json(told))
             return
-        self._lines([f"{period.words}: {sum(totals.values()):,} runs began", ""])
+        self._lines([f"{period.words}: {counted(sum(totals.values()), 'run', 'runs')} began", ""])
         self._lines([f"{end.replace('_', ' '):<16} {count:>9,}" for end, count in totals.items()])
         self._part("Steps and undos", steps, ("title", "tries", "succeeded", "p50", "p95"))
         self._part("Why runs turned back", causes, ("title", "code", "runs"))
@@ -365,11 +365,11 @@ class Command(ShellCommand):
             for run in late.order_by("due_at")[:SHOWN]:
                 since = console.moment(run.due_at, is_iso=False) if run.due_at else ""
                 self.stdout.write(f"{run.business_key}: {run.status}, due {since}")
-            self.stdout.write(f"{late.count()} runs would be rung for.")
+            self.stdout.write(counted(late.count(), "run", "runs") + " would be rung for.")
         elif options["older_than"] and not late.exists():
             self.stdout.write("Nothing has been due for so long.")
         else:
-            self.stdout.write(f"{queue.ring_for_due()} runs are due and held by nobody.")
+            self.stdout.write(counted(queue.ring_for_due(), "run is", "runs are") + " due and held by nobody.")
 
     def _prune(self, options: dict[str, Any]) -> None:
         now, archive = timezone.now(), options["archive"]
@@ -382,7 +382,7 @@ class Command(ShellCommand):
         even_undoable = options["even_undoable"]
         if options["dry_run"]:
             count = sum(1 for run in runs.iterator() if even_undoable or not pruning.has_way_back(run))
-            self.stdout.write(f"{count} runs would lose their history.")
+            self.stdout.write(counted(count, "run would lose its", "runs would lose their") + " history.")
             return
         count = runs.count()
         if bool(archive) == options["delete"]:
@@ -393,14 +393,18 @@ class Command(ShellCommand):
                 batches = pruning.prune(
                     runs, now=now, batch=options["batch"], archive=file, even_undoable=even_undoable
                 )
-                for some in batches:
-                    done += some
+                for gone in batches:
+                    done += gone
                     bar.show(done)
         except OSError as error:
             raise CommandError(f"{archive} cannot be written: {error}. {done} runs are done.", returncode=2) from error
         finally:
             bar.clear()
-        self.stdout.write(f"{done} runs have lost their history" + (f"; it is in {archive}." if archive else "."))
+        self.stdout.write(
+            counted(done, "run has lost its", "runs have lost their")
+            + " history"
+            + (f"; it is in {archive}." if archive else ".")
+        )
 
     def _crashtest(self, options: dict[str, Any]) -> None:
         bar, faulty, killed = Progress(options["runs"]), 0, 0

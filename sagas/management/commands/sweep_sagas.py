@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 from sagas.queue import ring_for_due
-from sagas.shell import ShellCommand
+from sagas.shell import ShellCommand, counted
 
 
 class Command(ShellCommand):
@@ -11,4 +11,4 @@ class Command(ShellCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         waiting = ring_for_due()
-        self.stdout.write(f"{waiting} runs are due and held by nobody.")
+        self.stdout.write(counted(waiting, "run is", "runs are") + " due and held by nobody.")
