@@ -168,6 +168,9 @@ class RunSummary(serializers.Serializer[Any]):
     created_at = serializers.DateTimeField(source="run.created_at")
     updated_at = serializers.DateTimeField(source="run.updated_at")
     ended_at = serializers.DateTimeField(source="run.ended_at", allow_null=True)
+    imported_at = serializers.DateTimeField(
+        source="run.imported_at", allow_null=True, help_text="Read from a file then, to be looked at; else null."
+    )
 
     @extend_schema_field(Failure(allow_null=True))
     def get_failure(self, view: RunView) -> Data | None:

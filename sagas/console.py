@@ -129,6 +129,7 @@ def told(view: RunView, *, is_iso: bool, events: bool = False) -> list[str]:
     lines = [f"{run.business_key}  {view.status_word}  {run.saga} version {run.version}", f"{run.pk}", view.sentence]
     when = f"started {moment(run.created_at, is_iso=is_iso)}"
     when += f", ended {moment(run.ended_at, is_iso=is_iso)}" if run.ended_at else ""
+    when += f", read from a file {moment(run.imported_at, is_iso=is_iso)}" if run.imported_at else ""
     lines += [when, *([f"trace {run.trace_id}"] if run.trace_id else []), ""]
     titles = [step.title for step in view.steps] + [step.undo_title for step in view.steps]
     wide = max((len(title) for title in titles), default=0)

@@ -165,7 +165,8 @@ def _attempts(after: int, now: datetime) -> tuple[int, Sums]:
     took, waits = defaultdict[Place, list[float]](list), defaultdict[Place, list[float]](list)
     taken_over: set[tuple[UUID, str, datetime]] = set()
     repeats: list[Repeat] = []
-    rows = StepRecord.objects.filter(id__gt=after, started_at__lt=now - SETTLED).order_by("id")
+    ours = StepRecord.objects.filter(run__imported_at__isnull=True)  # what came in files happened elsewhere
+    rows = ours.filter(id__gt=after, started_at__lt=now - SETTLED).order_by("id")
     newest: datetime | None = None
     of_run = ("run_id", "run__saga", "run__version")
     own = ("id", "step", "direction", "number", "outcome", "settled", "error_code")
@@ -231,7 +232,8 @@ def _events(after: int, now: datetime) -> tuple[int, Sums]:
     """(the last event that was counted, what they add up to), of those with a higher id than `after`."""
     sums, last = Sums(), after
     took = defaultdict[Place, list[float]](list)
-    rows = RunEvent.objects.filter(id__gt=after, created_at__lt=now - SETTLED).order_by("id")
+    ours = RunEvent.objects.filter(run__imported_at__isnull=True)
+    rows = ours.filter(id__gt=after, created_at__lt=now - SETTLED).order_by("id")
     columns = ("id", "kind", "created_at", "run__saga", "run__created_at", "run__failure_step")
     for pk, kind, at, saga, began, cause in rows.values_list(*columns)[:AT_A_TIME]:
         last = pk

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 
 from orders.models import Order
-from sagas import ActRefused, health, overview, services
+from sagas import ActRefused, health, overview, services, tallies
 from sagas.audit import audit_runs
 from sagas.metrics import engine_samples
 from sagas.models import RunEvent, SagaRun, StepRecord
@@ -125,6 +126,25 @@ class TestStored:
         assert list(audit_runs()) == []
         assert {line.state for line in health.lines(order.placed_at) if line.name == "attention"} == {"ok"}
         assert not [one for one in engine_samples() if one.name.endswith("runs_in_state") and one.value]
+
+    def test_programs_are_told_and_no_metric_counts_what_it_did(
+        self, sam: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(tallies, "SETTLED", -timedelta(hours=1))
+        order = ended("compensated")
+        told_of = exported(sam, order)
+
+        def counted() -> dict[tuple[str, str], float]:
+            tallies.count_up()
+            return {(name, labels): value for name, labels, value in tallies.tallies() if "total" in name}
+
+        before = counted()
+        send(sam, told_of)
+
+        assert counted() == before != {}
+        api = sam.get(f"/api/v1/saga-runs/{told_of['run']['id']}").json()
+        assert (api["imported_at"] is None, api["can"]) == (False, [])
+        assert sam.get(f"/api/v1/saga-runs/{order.run_id}").json()["imported_at"] is None
 
     def test_a_run_that_was_under_way_is_taken_up_by_nobody(self, sam: Client) -> None:
         told_of = exported(sam, make_order())
