@@ -31,7 +31,9 @@ from orders.webhooks.delivery import body_of
 from sagas import StepContext, heartbeats, pruning, queue, registry, services
 from sagas.management.commands import sagaworker
 from sagas.models import SagaRun
-from sagas.states import RunStatus
+from sagas.presentation import OUTCOME_BADGES, STEP_BADGES, UNDO_BADGES
+from sagas.selectors import STATUS_WORDS
+from sagas.states import RUN_MOVES, RunStatus
 from tests.factories import make_order, make_shop, make_user
 from tests.orders.api_client import make_caller
 from tests.orders.test_api_examples import sent
@@ -98,6 +100,31 @@ class TestReading:
                     wrong.append(f"{page.relative_to(ROOT)}: {' '.join(words)}: {error}")
 
         assert wrong == []
+
+
+@pytest.mark.pure
+class TestStates:
+    """docs/states.md has every state with the word that people read, and every move."""
+
+    def table(self, heading: str) -> dict[str, str]:
+        part = docs("states.md").read_text().partition(f"## {heading}\n")[2].partition("\n## ")[0]
+        return dict(re.findall(r"^\| `(\w+)` \| ([^|`]+) \|", part, re.MULTILINE))
+
+    def test_each_with_its_word(self) -> None:
+        assert self.table("Of a run") == {state.value: word for state, word in STATUS_WORDS.items()}
+        assert self.table("Of a step") == {state.value: badge.word for state, badge in STEP_BADGES.items()}
+        assert self.table("Of an undo") == {state.value: badge.word for state, badge in UNDO_BADGES.items()}
+        assert self.table("Of an attempt") == {name: badge.word for name, badge in OUTCOME_BADGES.items() if name}
+
+    def test_each_move(self) -> None:
+        told: dict[str, set[str]] = {}
+        for start, ends in re.findall(
+            r"^\| ((?:`\w+`(?:, )?)+) \| ((?:`\w+`(?:, )?)+|none) \|$", docs("states.md").read_text(), re.M
+        ):
+            for state in re.findall(r"`(\w+)`", start):
+                told[state] = set(re.findall(r"`(\w+)`", ends))
+
+        assert told == {state.value: {end.value for end in ends} for state, ends in RUN_MOVES.items()}
 
 
 def anchors(page: Path) -> set[str]:
