@@ -105,7 +105,7 @@ def order_list(request: HttpRequest) -> HttpResponse:
         "steps": [(step.name, step.display, step.name == asked.step) for step in ORDER_SAGA.steps],
         "choices": [(column, column in columns) for column in list_columns.COLUMNS if staff or not column.is_staffs],
         "export": reverse("order_export") + (f"?{query}" if query else ""),
-        "copies": _copies(request, asked, now) if staff else [],
+        "copies": _copies(request, asked, now, staff=staff),
         "bulk_acts": BULK_ACTS.items(),
         "live_address": list_address(query, before=edge, at=at, top=top or first),
     }
@@ -144,12 +144,12 @@ def _with_version(orders: QuerySet[Order]) -> QuerySet[Order]:
     return orders.only("pk", "order_id").annotate(**versions)
 
 
-def _copies(request: HttpRequest, asked: OrderFilter, now: datetime) -> list[tuple[str, str]]:
-    """(the button's words, what it copies): the list as it is narrowed now, told as a command and as a request."""
+def _copies(request: HttpRequest, asked: OrderFilter, now: datetime, *, staff: bool) -> list[tuple[str, str]]:
+    """(the button's words, what it copies): the list as it is narrowed now, as a request, for staff as a command too."""
     command, command_lacks = list_copies.command(asked)
     query, api_lacks = list_copies.api_query(asked, now)
     return [
-        (list_copies.named("Copy as command", command_lacks), command),
+        *([(list_copies.named("Copy as command", command_lacks), command)] if staff else []),
         (list_copies.named("Copy as curl", api_lacks), curl_of(request, list_copies.api_address(query))),
     ]
 

@@ -176,6 +176,20 @@ def test_an_act_on_a_whole_group(sam: Client, key: str) -> None:
     assert "ORD-123: retry, now compensating" in told(found["Copy as command"])
 
 
+def test_customers_ask_for_their_own_orders_by_curl_alone() -> None:
+    ada = visitor("ada")
+    user = User.objects.get(username="ada")
+    ended("completed", user=user)
+    key = make_caller(user).headers["Authorization"].removeprefix("Bearer ")
+
+    for address, number in (("/orders/", "results"), ("/orders/ORD-123/", "order_id")):
+        found = lines(ada, address)
+        assert list(found) == ["Copy as curl"], address
+        told_of = curled(found["Copy as curl"], key).json()
+        assert number in told_of
+        assert "ORD-123" in str(told_of)
+
+
 class TestPlacing:
     FORM = {
         "order_id": "ORD-NEW", "email": "o'hara@example.com", "ship_name": "Ada \"A\" O'Hara", "ship_line1": "$HOME 1",
