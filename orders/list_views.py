@@ -145,7 +145,7 @@ def _with_version(orders: QuerySet[Order]) -> QuerySet[Order]:
 
 
 def _copies(request: HttpRequest, asked: OrderFilter, now: datetime, *, staff: bool) -> list[tuple[str, str]]:
-    """(the button's words, what it copies): the list as it is narrowed now, as a request, for staff as a command too."""
+    """(the button's words, what it copies): the list as it is now, as a request, and for staff as a command."""
     command, command_lacks = list_copies.command(asked)
     query, api_lacks = list_copies.api_query(asked, now)
     return [
