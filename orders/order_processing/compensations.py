@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
+from django.db import transaction
 
 from orders.models import Order
 from orders.money import to_float
@@ -50,7 +51,7 @@ def refund_payment(ctx: StepContext) -> RefundResult | WaitFor:
     waits while the gateway is at it.
     Raises StepUnavailable while the gateway is away; the next try sends the same key.
     """
-    if not _begun_refund(ctx)["begun"]:
+    if not _begun_refund(ctx)["begun"] and not _was_charged(ctx):
         return {"refunded": False, "refund_id": "", "amount": 0.0}
     payment_books.asking(ctx.key)
     try:
@@ -85,6 +86,20 @@ def _begun_refund(ctx: StepContext) -> dict[str, Any]:
     )
 
 
+def _was_charged(ctx: StepContext) -> bool:
+    """Whether the gateway charged although no action wrote here that it would ask. A database that was restored, or
+    lost its last commits, has forgotten it. Then both are written down."""
+    with as_outcomes():
+        charge = get_payments().find_charge(key=ctx.action_key)
+    if charge is None:
+        return False
+    order = _order(ctx)
+    with transaction.atomic():
+        for kind, key in ((payment_books.CHARGE, ctx.action_key), (payment_books.REFUND, ctx.key)):
+            payment_books.opened(order, kind, order.total_amount, key)
+    return True
+
+
 def look_up_refund(ctx: StepContext) -> RefundResult | None:
     """The refund made under this key, or None."""
     with as_outcomes():
@@ -114,7 +129,10 @@ def cancel_shipment(ctx: StepContext) -> CancelShipmentResult:
     reference = parcel_books.reference_of(ctx.action_key)
     undo = undo_once(ctx.key, ctx.action_key, lambda: BEGUN, NOTHING)
     if not undo["begun"]:
-        return {"cancelled": False, "shipment_id": ""}
+        with as_outcomes():
+            if get_shipping().find_shipment(reference=reference) is None:
+                return {"cancelled": False, "shipment_id": ""}
+        parcel_books.opened(order, reference)  # it is there, and was forgotten here: see _was_charged
     if not parcel_books.start_cancelling(reference):
         raise StepRefused(
             f"The parcel of {order.order_id} was handed over to the carrier. Take it back as a return.",

@@ -563,6 +563,32 @@ class TestADatabaseThatWasRestored:
         ]
         assert len(mail.outbox) == 2
 
+    def test_a_charge_that_was_forgotten_is_refunded_by_an_undo_that_comes_first(self) -> None:
+        ctx = context("process_payment")
+        get_payments().charge(amount=TOTAL, currency="EUR", method="tok_visa", key=ctx.key, order_id="ORD-123")
+
+        faults.plan("payments", "find_charge", Kind.UNAVAILABLE)
+        with pytest.raises(StepUnavailable):
+            compensations.refund_payment(undo_of(ctx))
+        refunded = compensations.refund_payment(undo_of(ctx))
+
+        assert refunded["refunded"]  # type: ignore[index]
+        assert operations() == [("charge", "succeeded"), ("refund", "succeeded")]
+        assert money() == (TOTAL, TOTAL)
+        assert compensations.refund_payment(undo_of(ctx)) == refunded
+        assert SandboxRefund.objects.get().amount == TOTAL
+
+    def test_a_parcel_that_was_forgotten_is_called_off_by_an_undo_that_comes_first(self, order: Order) -> None:
+        ctx = context("create_shipment")
+        reference = parcel_books.reference_of(ctx.key)
+        address = parcel_books.address_of(order)
+        booked = get_shipping().create_shipment(reference=reference, address=address, lines=[], key=ctx.key)
+
+        cancelled = compensations.cancel_shipment(undo_of(ctx))
+
+        assert cancelled == {"cancelled": True, "shipment_id": booked.shipment_id}
+        assert (Shipment.objects.get().status, SandboxParcel.objects.get().status) == ("cancelled", "cancelled")
+
     def test_a_parcel_that_was_called_off_before_is_not_written_down(self, order: Order) -> None:
         ctx = context("create_shipment")
         compensations.cancel_shipment(undo_of(ctx))
