@@ -24,6 +24,7 @@ from sagas.services import assign
 from sagas.testing import FrozenClock, drive_once, run_to_end
 from tests.factories import make_order, make_shop, make_user
 from tests.orders.pages import INLINE, ended, order_ids, run_of, text_of, told
+from tests.sagas.toys import World, make_run, make_trip, registered
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -858,3 +859,24 @@ class TestRunsPage:
 
         assert f"{last.number} of " in words
         assert f"The newest 50; {last.number - 50} earlier on the run's page." in words
+
+
+def test_a_run_that_was_started_for_nothing_here_does_not_lead_to_an_order(gina: Client) -> None:
+    """It led to itself, as "the order of this run"."""
+    saga = make_trip(World())
+    with registered(saga):
+        run = run_to_end(make_run(saga, key="TOUR-1")).run
+        page = gina.get(f"/runs/{run.pk}/").content.decode()
+
+    assert "TOUR-1" in page
+    assert "started for" not in page
+
+
+def test_a_run_of_an_order_leads_to_it(gina: Client) -> None:
+    order = make_order()
+
+    page = gina.get(f"/runs/{order.run_id}/").content.decode()
+
+    assert re.search(
+        r'<a href="/orders/ORD-123/">ORD-123<span class="hidden-text">: what this run was started for', page
+    )
