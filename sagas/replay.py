@@ -11,6 +11,7 @@ from typing import Any
 from sagas import registry
 from sagas.definition import Saga, Step, StepContext
 from sagas.exceptions import StepRefused, StepUnavailable, StepUnknown
+from sagas.retry import RetryPolicy
 from sagas.selectors import AttemptView, RunView
 from sagas.states import Direction, Outcome
 from sagas.testing import RunReport, run_inline
@@ -98,11 +99,21 @@ def _scripted(step: Step, scripts: Scripts) -> Step:
     do, undo = scripts[step.name, Direction.ACTION.value], scripts[step.name, Direction.COMPENSATION.value]
     return replace(
         step,
+        retry=_budget(step.retry, do),
+        compensation_retry=_budget(step.compensation_retry, undo),
         action=_act(do),
         compensation=_act(undo) if step.compensation is not None else None,
         look_up=_look_up(do) if step.look_up is not None else None,
         compensation_look_up=_look_up(undo) if step.compensation_look_up is not None else None,
     )
+
+
+def _budget(policy: RetryPolicy, script: deque[tuple[str, str]]) -> RetryPolicy:
+    """As many tries as there were where it ran: how many a step has may be a setting of that place."""
+    if not script:
+        return policy
+    has_failed = script[-1][0] != Outcome.SUCCEEDED.value
+    return replace(policy, attempts=len(script) if has_failed else max(policy.attempts, len(script)))
 
 
 def _act(script: deque[tuple[str, str]]) -> Any:

@@ -46,6 +46,26 @@ def test_it_ends_as_it_did_and_asks_nobody(sam: Client, end: str) -> None:
     assert PaymentOperation.objects.count() == charges
 
 
+@pytest.mark.parametrize("tries", [2, 9])
+@pytest.mark.parametrize("is_stuck", [True, False])
+def test_it_ends_so_too_where_steps_have_another_number_of_tries(tries: int, is_stuck: bool) -> None:
+    """A run from production is played again where a setting gives a step fewer tries, or more."""
+    refund = ("process_payment", "compensation")
+    told = [
+        ("reserve_inventory", "action", "succeeded", ""),
+        ("process_payment", "action", "succeeded", ""),
+        ("create_shipment", "action", "refused", "address_not_served"),
+        *[(*refund, "unavailable", "unavailable")] * tries,
+        *([] if is_stuck else [(*refund, "succeeded", "")]),
+        ("reserve_inventory", "compensation", "succeeded", ""),
+    ]
+
+    report = replay("order_processing", 1, told)
+
+    assert [(step, way, outcome) for step, way, _, outcome in report.attempts] == [one[:3] for one in told]
+    assert report.status == ("needs_attention" if is_stuck else "compensated")
+
+
 def test_another_story_does_not_pass(sam: Client) -> None:
     order = ended("compensated")
     text = offered(sam, order).replace('== (\n        "compensated"', '== (\n        "completed"')
