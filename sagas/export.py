@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
@@ -118,14 +119,23 @@ def _value(field: Field[Any, Any], place: str, given: Any) -> Any:
         raise InvalidExport(f"This is no export of a run: {place} cannot be {given!r:.60}.") from error
     is_right = value is not None
     if isinstance(field, JSONField):
-        is_right = isinstance(value, dict)
+        is_right = isinstance(value, dict) and _is_storable(json.dumps(value, ensure_ascii=False))
     elif isinstance(field, DateTimeField):
         is_right = is_right and timezone.is_aware(value)
     elif isinstance(field, CharField | TextField):
-        is_right = isinstance(given, str) and "\0" not in given and len(given) <= (field.max_length or LONGEST_TEXT)
+        is_right = isinstance(given, str) and len(given) <= (field.max_length or LONGEST_TEXT) and _is_storable(given)
     if not is_right:
         raise InvalidExport(f"This is no export of a run: {place} cannot be {given!r:.60}.")
     return value
+
+
+def _is_storable(text: str) -> bool:
+    """Neither NUL, which PostgreSQL refuses, nor half a character, which no answer can be written with."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in text and "\\u0000" not in text
 
 
 def _fields(row: Any) -> dict[str, Any]:
