@@ -276,6 +276,28 @@ class TestAdyen:
         till.settle(late)
         assert till.taken == 0
 
+    def test_a_payment_whose_undo_arrives_before_it_is_given_back(
+        self, till: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        adapter = providers.adapter("payments", "adyen")
+        asked = adapter._payments.payments  # of Adyen's own library
+
+        def overtaken(*args: Any, **options: Any) -> Any:
+            monkeypatch.undo()
+            assert refund() is not None
+            return asked(*args, **options)
+
+        monkeypatch.setattr(adapter._payments, "payments", overtaken)
+        charge("stored-visa")
+
+        assert [one["kind"] for one in till.modifications.values()] == ["cancels", "reversals"]
+        assert till.taken == 9999
+        for psp in list(till.modifications):
+            for event in adapter.read_webhook({}, notification(till.settle(psp))):
+                adapter.hear(event)
+        assert till.taken == 0
+        assert failing(lambda: charge("stored-visa"), Declined).code == "already_undone"
+
     def test_what_was_refused_as_a_request_leaves_nothing_to_cancel(self, till: Any) -> None:
         failing(lambda: charge("stored-visa", customer="somebody else"), Declined)
 

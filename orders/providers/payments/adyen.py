@@ -227,7 +227,7 @@ class AdyenGateway:
         return effect.key
 
     def _give_back_late(self, charge: OutsideEffect) -> None:
-        """Authorised after it had been undone: nobody else will come for it."""
+        """Authorised after it had been undone, or while it was: an undo that came there first found nothing to undo."""
         body = {**self._account(), "reference": as_hex(f"{charge.key}#late")}
         call = self._modifications.refund_or_cancel_payment
         self._ask("refund", call, body, f"{charge.key}#late", charge.remote_id)
@@ -271,7 +271,10 @@ class AdyenGateway:
             if is_first:  # nothing else is out: there is nothing to cancel
                 effects.give_up(effect)
             raise
-        return self._settled(self._note_result(effect, said))
+        effect = self._note_result(effect, said)
+        if effect.remote_id and _stands(effect) and effects.is_barred(effect):
+            self._give_back_late(effect)
+        return self._settled(effect)
 
     def _return_url(self, reference: str) -> str:
         url = self._options.return_url or return_address(PROVIDER)
