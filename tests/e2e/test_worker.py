@@ -154,7 +154,7 @@ def test_stopping_the_supervisor_stops_everything(site: Site, world: Path, how: 
     run = send(world, "E-1")
     wait_until(run, RunStatus.COMPLETED)
     assert len(family(site)) > 3
-    assert heartbeats.alive(timezone.now()) == {"orders": 1}
+    wait_for("a sign of life", lambda: heartbeats.alive(timezone.now()) == {"orders": 1}, seconds=30)
 
     os.kill(supervisor.pid, how)
 
