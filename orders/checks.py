@@ -9,7 +9,7 @@ from django.core.checks import CheckMessage, Error, register
 
 from orders import provider_status
 from orders.providers import class_of, paths_of
-from orders.providers.base import Captures
+from orders.providers.base import Captures, offers
 
 
 @register()
@@ -39,6 +39,6 @@ def check_providers(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
                 id="orders.E003",
             )
             for name in paths_of("payments")
-            if not issubclass(class_of("payments", name), Captures)
+            if not offers(class_of("payments", name), Captures)
         ]
     return found

@@ -19,7 +19,7 @@ from orders import settling
 from orders.models import InboundDelivery, InboundEvent
 from orders.order_processing import mail_books
 from orders.providers import adapter, paths_of
-from orders.providers.base import BadSignature, Heard, SendsWebhooks, TakesBack
+from orders.providers.base import BadSignature, Heard, SendsWebhooks, TakesBack, offers
 from orders.providers.errors import ProviderError
 from sagas import counting
 
@@ -37,13 +37,13 @@ Status = InboundEvent.Status
 def sender(name: str) -> SendsWebhooks | None:
     """The provider of that name, if it is one of ours and sends webhooks."""
     found = _named(name)
-    return found if isinstance(found, SendsWebhooks) else None
+    return found if offers(found, SendsWebhooks) else None
 
 
 def taker_back(name: str) -> TakesBack | None:
     """The provider of that name, if it is one of ours and sends customers back."""
     found = _named(name)
-    return found if isinstance(found, TakesBack) else None
+    return found if offers(found, TakesBack) else None
 
 
 def _named(name: str) -> Any:

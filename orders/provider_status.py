@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from orders.models import ProviderHealth, ProviderSlot
 from orders.providers import adapter, class_of, paths_of
-from orders.providers.base import Checks, SendsWebhooks
+from orders.providers.base import Checks, SendsWebhooks, offers
 from orders.providers.errors import ProviderError
 from orders.providers.guard import Limit, limit_of
 from orders.providers.names import EMBEDDED, SANDBOXES
@@ -163,7 +163,7 @@ def tried(kind: str, name: str) -> tuple[bool, str]:
     """(whether its credentials are good, what was found), by a call that does nothing."""
     try:
         one = adapter(kind, name)
-        if not isinstance(one, Checks):
+        if not offers(one, Checks):
             return True, "nothing to try"
         return True, one.check()
     except (ImproperlyConfigured, ProviderError) as error:
@@ -174,4 +174,4 @@ def tried(kind: str, name: str) -> tuple[bool, str]:
 
 def sends_webhooks(kind: str, name: str) -> bool:
     """Whether it tells us by itself what changes."""
-    return issubclass(class_of(kind, name), SendsWebhooks)
+    return offers(class_of(kind, name), SendsWebhooks)

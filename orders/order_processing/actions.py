@@ -20,7 +20,7 @@ from orders.order_processing import mail_books, parcel_books, payment_books
 from orders.order_processing.outcomes import as_outcomes
 from orders.order_processing.shapes import EmailResult, PaymentResult, ReserveResult, ShipmentResult
 from orders.providers import get_inventory, get_mail, get_payments, get_shipping
-from orders.providers.base import Captures, Charge, GivesLabels, Line, Parcel, Reserved
+from orders.providers.base import Captures, Charge, GivesLabels, Line, Parcel, Reserved, offers
 from orders.providers.errors import ProviderError
 from sagas import (
     Direction,
@@ -78,7 +78,7 @@ def process_payment(ctx: StepContext) -> PaymentResult | WaitFor:
 def authorize_payment(ctx: StepContext) -> PaymentResult | WaitFor:
     """Have the order's total set aside, to be taken by capture_payment. As process_payment, with "authorized"."""
     gateway = get_payments()
-    if not isinstance(gateway, Captures):
+    if not offers(gateway, Captures):
         raise StepRefused("This gateway cannot set money aside. Unset ORDER_CAPTURE.", code="cannot_authorize")
     return _pay(ctx, gateway.authorize)
 
@@ -125,7 +125,7 @@ def capture_payment(ctx: StepContext) -> PaymentResult | WaitFor:
     """Take what authorize_payment had set aside, now that the parcel is booked."""
     order, gateway = _order(ctx), get_payments()
     pay_key = step_key(ctx.run_id, "process_payment", Direction.ACTION)
-    if not isinstance(gateway, Captures):
+    if not offers(gateway, Captures):
         raise StepUnavailable("This gateway cannot take what another one set aside.", code="cannot_capture")
     with as_outcomes():
         charge = gateway.capture(charge_key=pay_key, key=ctx.key)
@@ -261,7 +261,7 @@ def _with_label(reference: str, parcel: Parcel) -> Parcel:
     """One whose booking's answer was lost has its label asked for, where the carrier gives it out once more. A label is
     no reason to lose a booking."""
     carrier: object = get_shipping()
-    if parcel.label is not None or not isinstance(carrier, GivesLabels):
+    if parcel.label is not None or not offers(carrier, GivesLabels):
         return parcel
     try:
         return replace(parcel, label=carrier.find_label(reference=reference))

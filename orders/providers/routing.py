@@ -31,6 +31,7 @@ from orders.providers.base import (
     Refund,
     Reserved,
     Sent,
+    offers,
 )
 from orders.providers.errors import Declined, OutcomeUnknown, ProviderError, Unavailable
 from orders.providers.ledger import own_commit
@@ -299,7 +300,7 @@ class RoutedShipping(Router):
 
     def find_label(self, *, reference: str) -> Label | None:
         one = self.of(reference)
-        return one.find_label(reference=reference) if isinstance(one, GivesLabels) else None
+        return one.find_label(reference=reference) if offers(one, GivesLabels) else None
 
     def cancel_shipment(self, *, reference: str, key: str) -> None:
         for one in self.all_of(reference):

@@ -20,7 +20,7 @@ from pytest_django import Settings
 
 from orders.models import OutsideEffect
 from orders.order_processing.parcel_books import reference_of
-from orders.providers.base import BadSignature, Captures, GivesLabels, Label, SendsWebhooks
+from orders.providers.base import BadSignature, Captures, GivesLabels, Label, SendsWebhooks, offers
 from orders.providers.errors import Declined, OutcomeUnknown, Unavailable
 from tests.doubles.adyen import notification
 from tests.doubles.carriers import ELSEWHERE, PDF, UpsDouble
@@ -291,7 +291,7 @@ class TestGateways:
 
     @of("payments", outside=True)
     def test_money_set_aside_is_taken_once(self, one: Any) -> None:
-        assert isinstance(one.adapter, Captures)
+        assert offers(one.adapter, Captures)
         assert one.authorize().status == "authorized"
 
         taken = [one.adapter.capture(charge_key=KEY, key="capture-key") for _ in range(2)]
@@ -373,7 +373,7 @@ class TestCarriers:
 
     @by("ups", "dhl-parcel-de")
     def test_a_label_is_given_out_once_more(self, one: Any) -> None:
-        assert isinstance(one.adapter, GivesLabels)
+        assert offers(one.adapter, GivesLabels)
         assert one.adapter.find_label(reference=reference_of(KEY)) is None
         one.do()
 
@@ -468,7 +468,7 @@ class TestWebhooks:
     @pytest.fixture
     def told(self, one: Any) -> list[tuple[bytes, dict[str, str]]]:
         adapter: object = one.adapter
-        assert isinstance(adapter, SendsWebhooks)
+        assert offers(adapter, SendsWebhooks)
         one.do()
         if one.row.kind == "payments":
             one.adapter.refund(charge_key=KEY, key=UNDO_KEY)

@@ -14,8 +14,10 @@ from pytest_django import Settings
 from config.env import Limit
 from orders.models import OutsideEffect, ProviderHealth, ProviderSlot
 from orders.providers import get_shipping, guard
-from orders.providers.base import Address, Line, Parcel
+from orders.providers.base import Address, Captures, GivesLabels, Line, Parcel, offers
 from orders.providers.errors import OutcomeUnknown, Postponed, ProviderError, Unavailable
+from orders.providers.faults import Faulty
+from orders.providers.payments.sandbox import SandboxGateway
 from sagas.models import SagaRun, StepRecord
 from sagas.testing import FrozenClock, drive_once
 from tests.factories import make_order, make_shop
@@ -186,6 +188,19 @@ def test_a_caller_that_died_holds_its_place_for_a_while_only(ups: Any, settings:
     ProviderSlot.objects.update(taken_until=timezone.now() - timedelta(seconds=1))
 
     assert book().carrier == "ups"
+
+
+def test_what_a_provider_can_do_besides_is_seen_through_all_that_stands_before_it() -> None:
+    class Mine:
+        def authorize(self) -> None: ...
+
+        def capture(self) -> None: ...
+
+    mine = Faulty("payments", guard.Guarded("mine", Mine()))
+    sandbox = Faulty("payments", SandboxGateway())
+
+    assert [offers(one, Captures) for one in (Mine(), Mine, mine, sandbox)] == [True, True, True, False]
+    assert not offers(mine, GivesLabels)
 
 
 class TestPage:
