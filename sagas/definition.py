@@ -87,6 +87,7 @@ def step_key(run_id: str, step: str, direction: Direction) -> str:
 
 Act = Callable[[StepContext], Result | WaitFor | Awaitable[Result | WaitFor | None] | None]
 LookUp = Callable[[StepContext], Result | Awaitable[Result | None] | None]
+ReceiptId = Callable[[Mapping[str, Any]], str]
 
 
 class Kind(StrEnum):
@@ -118,6 +119,9 @@ class Step:
     Without one, an unknown attempt is sent again with the same key.
     """
     compensation_look_up: LookUp | None = None
+    receipt_id: ReceiptId | None = None
+    """Finds in a result the other side's own id of what was done: pages and API tell it with the attempt."""
+    compensation_receipt_id: ReceiptId | None = None
     after: tuple[str, ...] | None = None
     """The steps this one comes after; None: the one written before it. () starts with the run."""
 
@@ -157,6 +161,18 @@ class Step:
 
     def looks_up(self, direction: Direction) -> LookUp | None:
         return self.look_up if direction is Direction.ACTION else self.compensation_look_up
+
+    def id_in(self, result: Mapping[str, Any] | None, direction: Direction) -> str:
+        """The other side's own id in a result of this direction; empty where there is none. A result may be older than
+        the definition, and of another shape."""
+        receipt_id = self.receipt_id if direction is Direction.ACTION else self.compensation_receipt_id
+        if receipt_id is None or not result:
+            return ""
+        try:
+            found: object = receipt_id(result)
+        except (LookupError, TypeError, AttributeError):
+            return ""
+        return found if isinstance(found, str) else ""
 
 
 Refusal = Callable[[Mapping[str, Any], Mapping[str, Mapping[str, Any]], Mapping[str, Mapping[str, Any]]], str]

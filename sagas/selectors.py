@@ -353,7 +353,7 @@ def _step_view(held: Held, history: History, step: Step, acts: Acts, now: dateti
         title=step.display,
         kind=step.kind.value,
         state=_state(forward, tries, back=back),
-        attempts=[_attempt_view(r) for r in tries],
+        attempts=[_attempt_view(r, step) for r in tries],
         attempts_allowed=step.retry.attempts,
         result=next((r.result for r in reversed(tries) if r.outcome in DONE), None),
         retry_at=None if back else forward.until,
@@ -361,7 +361,7 @@ def _step_view(held: Held, history: History, step: Step, acts: Acts, now: dateti
         can=acts.of(step.name, Direction.ACTION),
         undo_title=step.compensation_display,
         undo_state=undo_state if step.compensation is not None else None,
-        undo_attempts=[_attempt_view(r) for r in undos],
+        undo_attempts=[_attempt_view(r, step) for r in undos],
         undo_attempts_allowed=step.compensation_retry.attempts,
         undo_result=next((r.result for r in reversed(undos) if r.outcome in DONE), None),
         undo_retry_at=undo.until,
@@ -423,7 +423,7 @@ def _note(stand: Progress, tries: list[StepRecord]) -> str:
     return last.error_message or stand.message
 
 
-def _attempt_view(record: StepRecord) -> AttemptView:
+def _attempt_view(record: StepRecord, step: Step) -> AttemptView:
     return AttemptView(
         number=record.number,
         direction=record.direction,
@@ -434,7 +434,7 @@ def _attempt_view(record: StepRecord) -> AttemptView:
         error_code=record.error_code,
         error_message=record.error_message,
         provider=record.provider,
-        provider_id=record.provider_id,
+        provider_id=record.provider_id or step.id_in(record.result, Direction(record.direction)),
         retry_at=record.retry_at,
         started_by=record.started_by,
         worker=record.worker,

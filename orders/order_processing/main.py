@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
+from operator import itemgetter
 from typing import Any, Self
 
 from asgiref.sync import sync_to_async
@@ -49,22 +50,32 @@ def refuse_cancel(
     return ""
 
 
+def reservation_ids(result: Mapping[str, Any]) -> str:
+    """Of a reservation, or of its release."""
+    items = result.get("reserved_items") or result.get("released_items") or ()
+    return ", ".join(item["reservation_id"] for item in items)
+
+
 STEPS = (
     Step(
         name="reserve_inventory",
         action=actions.reserve_inventory,
         look_up=actions.look_up_reservation,
+        receipt_id=reservation_ids,
         retry=FORWARD,
         compensation=compensations.release_inventory,
+        compensation_receipt_id=reservation_ids,
         compensation_retry=PATIENT,
     ),
     Step(
         name="process_payment",
         action=actions.process_payment,
         look_up=actions.look_up_payment,
+        receipt_id=itemgetter("transaction_id"),
         retry=FORWARD,
         compensation=compensations.refund_payment,
         compensation_look_up=compensations.look_up_refund,
+        compensation_receipt_id=itemgetter("refund_id"),
         compensation_retry=PATIENT,
     ),
     Step(
@@ -72,8 +83,10 @@ STEPS = (
         kind=Kind.PIVOT,
         action=actions.create_shipment,
         look_up=actions.look_up_shipment,
+        receipt_id=itemgetter("shipment_id"),
         retry=FORWARD,
         compensation=compensations.cancel_shipment,
+        compensation_receipt_id=itemgetter("shipment_id"),
         compensation_retry=PATIENT,
     ),
     Step(
@@ -82,10 +95,12 @@ STEPS = (
         title="Confirmation e-mail",
         action=actions.send_confirmation_email,
         look_up=actions.look_up_confirmation,
+        receipt_id=itemgetter("email_id"),
         retry=PATIENT,
         compensation=compensations.send_cancellation_email,
         compensation_title="Cancellation e-mail",
         compensation_look_up=compensations.look_up_cancellation,
+        compensation_receipt_id=itemgetter("email_id"),
         compensation_retry=PATIENT,
     ),
 )
@@ -102,6 +117,7 @@ CAPTURE = Step(
     name="capture_payment",
     kind=Kind.RETRIABLE,
     action=actions.capture_payment,
+    receipt_id=itemgetter("transaction_id"),
     retry=PATIENT,
 )
 

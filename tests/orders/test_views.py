@@ -467,6 +467,25 @@ class TestOrder:
         assert re.search(rf"key \S+ sent {undos} times, not done", words)
         assert re.search(r"key \S+ sent 1 time, done once", words)
 
+    def test_every_try_that_went_well_has_the_providers_id(self, gina: Client) -> None:
+        order = ended("compensated")
+        (operation,) = PaymentOperation.objects.filter(kind="charge")
+        refund = PaymentOperation.objects.get(kind="refund")
+        held = ", ".join(Reservation.objects.order_by("id").values_list("reservation_id", flat=True))
+
+        page = gina.get(f"/orders/{order.order_id}/").content.decode()
+
+        def shown(step: str, direction: str) -> str:
+            (row,) = re.findall(rf'<li id="try-{step}-{direction}-1">(.*?)</li>', page, re.DOTALL)
+            return ", ".join(re.findall(r'class="meta">.*?<code>(.*?)</code>', row, re.DOTALL))
+
+        assert shown("reserve_inventory", "action") == shown("reserve_inventory", "compensation") == held
+        assert shown("process_payment", "action") == operation.provider_id
+        assert shown("process_payment", "compensation") == refund.provider_id
+        assert shown("create_shipment", "action") == ""  # the carrier refused, and gave no number
+        told = gina.get(f"/api/v1/saga-runs/{order.run_id}").json()["steps"][1]
+        assert told["attempts"][0]["provider_id"] == operation.provider_id
+
     def test_what_the_api_tells_stands_below_for_staff_alone(self, gina: Client) -> None:
         ada, order = own_order()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
+from operator import itemgetter
 from typing import Any
 
 import pytest
@@ -139,6 +140,25 @@ class TestStep:
         assert final.act(Direction.ACTION) == WORLD.act
         with pytest.raises(DefinitionError, match=r"Step pay has no compensation\."):
             final.act(Direction.COMPENSATION)
+
+    @pytest.mark.parametrize(
+        ("result", "found"),
+        [
+            ({"id": "P-1"}, "P-1"),
+            ({}, ""),
+            (None, ""),
+            ({"of": "another shape"}, ""),
+            ({"id": None}, ""),
+            ({"id": 7}, ""),
+            ({"id": ["P-1"]}, ""),
+        ],
+    )
+    def test_where_a_result_has_the_other_sides_id(self, result: Any, found: str) -> None:
+        pay = step("pay", receipt_id=itemgetter("id"))
+
+        assert pay.id_in(result, Direction.ACTION) == found
+        assert pay.id_in(result, Direction.COMPENSATION) == ""
+        assert step("pay", compensation_receipt_id=itemgetter("id")).id_in(result, Direction.COMPENSATION) == found
 
 
 class TestWaitFor:
