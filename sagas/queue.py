@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 
 DRIVE = "sagas.queue.drive"
 SWEEP = "sagas.queue.sweep"
+SWEEP_NAME = "saga sweep"
 OPERATE = "sagas.operations.work_off"
 STOP_FLAG = "SAGA_STOP_FLAG"
 """The setting that names a file; once it is there, drives finish what is under way and end."""
@@ -164,9 +165,12 @@ def is_told_to_stop() -> bool:
 
 def schedule_sweep() -> None:
     """Have the cluster sweep by itself every minute, the finest its scheduler knows. Harmless when repeated."""
-    Schedule.objects.update_or_create(
-        name="saga sweep", defaults={"func": SWEEP, "schedule_type": Schedule.MINUTES, "minutes": 1, "repeats": -1}
-    )
+    named = Schedule.objects.filter(name=SWEEP_NAME)
+    wanted = {"func": SWEEP, "schedule_type": Schedule.MINUTES, "minutes": 1, "repeats": -1}
+    if not named.update(**wanted):
+        Schedule.objects.create(name=SWEEP_NAME, **wanted)
+    # Of two workers that start at the same moment each makes one: nothing in django-q2's table forbids it.
+    named.exclude(pk=named.order_by("pk").values_list("pk", flat=True).first()).delete()
 
 
 def stalled(*, longer_than: timedelta) -> bool:

@@ -24,6 +24,7 @@ from sagas.models import SagaRun, StepRecord
 from sagas.services import cancel, start
 from sagas.states import RunStatus
 from sagas.testing import report
+from tests.races import together
 from tests.sagas.toys import World, make_run, make_saga, make_step, registered
 from tests.servers import Valkey
 
@@ -110,6 +111,16 @@ class TestOrmBroker:
 
         schedule = Schedule.objects.get()
         assert (schedule.func, schedule.schedule_type, schedule.minutes, schedule.repeats) == (queue.SWEEP, "I", 1, -1)
+
+    def test_workers_that_start_together_keep_no_other_from_starting(self) -> None:
+        """django-q2's table takes two schedules of one name, and then there was no getting the one."""
+        for _ in range(2):
+            Schedule.objects.create(name="saga sweep", func="sagas.queue.sweep", minutes=5)
+
+        assert together(*[queue.schedule_sweep] * 3) == [None] * 3
+
+        (schedule,) = Schedule.objects.all()
+        assert (schedule.schedule_type, schedule.minutes, schedule.repeats) == (Schedule.MINUTES, 1, -1)
 
 
 class TestAnotherBroker:
