@@ -100,7 +100,9 @@ def test_one_statement_for_any_number_of_rows(trip: Saga) -> None:
         update_many(SagaRun, runs, ["due_at"], guard="fence", guarded=_fence)
 
     assert StepRecord.objects.count() == 300
-    assert len(asked) == (2 if connection.vendor == "postgresql" else 7)
+    # Django 5.2 keeps to 999 parameters on SQLite, as old ones did; later ones ask it how many it takes.
+    inserts = 6 if connection.features.max_query_params == 999 else 1
+    assert len(asked) == inserts + 1
 
 
 def _fence(run: SagaRun) -> int:
