@@ -25,7 +25,7 @@ from orders.services import add_note, hand_over_refusal
 from orders.story import KINDS, story
 from sagas.selectors import owner_of, retriable
 from sagas.states import RunStatus
-from sagas.twins import curl_of
+from sagas.twins import command_of, curl_of
 
 
 @never_cache
@@ -118,7 +118,7 @@ def _detail(request: HttpRequest, order_id: str) -> dict[str, Any]:
         "me": actor_of(request.user),
         "waits": run is not None and run.run.status == RunStatus.NEEDS_ATTENTION.value,
         "retriable": _retriable(view) if can(request.user, Act.RETRY) else [],
-        "command": f"python manage.py saga show {order_id}",
+        "command": command_of("saga", "show", order_id),
         "api_address": api_address,
         "curl": curl_of(request, api_address),
         "live_address": _with_kind(reverse("order_live", args=[order_id]), kind),
