@@ -6,7 +6,6 @@ A web server without workers goes on taking orders: that nobody takes work is a 
 from __future__ import annotations
 
 import logging
-from datetime import timedelta
 from typing import Any
 
 from django.core.cache import cache
@@ -18,10 +17,9 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from sagas.heartbeats import alive_ones
-from sagas.selectors import overdue
+from sagas.selectors import UNTAKEN_AFTER, overdue
 
 logger = logging.getLogger(__name__)
-UNTAKEN_AFTER = timedelta(seconds=30)
 
 
 @never_cache

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any, cast
 
 from django.contrib.auth.backends import ModelBackend
@@ -17,10 +16,7 @@ from django.utils.deprecation import MiddlewareMixin
 from orders.models import User
 from orders.roles import GROUPS, is_staff
 from sagas.heartbeats import alive_ones
-from sagas.selectors import overdue, runs_needing_attention
-
-UNTAKEN_AFTER = timedelta(seconds=30)
-"""Work that has been due for so long is told on every page."""
+from sagas.selectors import UNTAKEN_AFTER, overdue, runs_needing_attention
 
 
 class VisitorBackend(ModelBackend):

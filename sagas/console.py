@@ -27,7 +27,6 @@ from sagas.states import RunStatus
 
 SPAN = re.compile(r"([0-9]{1,6})([smhd])")
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-WORKER_SILENT_AFTER = timedelta(seconds=30)
 CLOCK_APART = timedelta(seconds=5)
 ALIKE_AMONG = 2000
 """Of the newest runs' keys, in which a mistyped one is looked for."""
@@ -224,13 +223,12 @@ def _definitions() -> list[Finding]:
 
 def _work() -> list[Finding]:
     now = timezone.now()
-    overdue = selectors.overdue(now=now, longer_than=WORKER_SILENT_AFTER).count()
+    overdue = selectors.overdue(now=now, longer_than=selectors.UNTAKEN_AFTER).count()
     seen = selectors.worker_seen_at()
     last = f"; one last began something {moment(seen, is_iso=False)}" if seen else "; none ever did"
     if overdue:
-        words = (
-            counted(overdue, "run has", "runs have") + f" been due for more than {WORKER_SILENT_AFTER.seconds} s{last}"
-        )
+        late = selectors.UNTAKEN_AFTER.seconds
+        words = counted(overdue, "run has", "runs have") + f" been due for more than {late} s{last}"
         remedy = "Start `manage.py sagaworker`, or more of them."
         found = [Finding(level="fail", what="workers", words=words, remedy=remedy)]
     else:

@@ -266,6 +266,10 @@ def counts() -> dict[str, int]:
     return {status.value: found.get(status.value, 0) for status in RunStatus}
 
 
+UNTAKEN_AFTER = timedelta(seconds=30)
+"""Work that has been due for so long is told on every page, by /readyz and by the doctor."""
+
+
 def overdue(*, now: datetime, longer_than: timedelta) -> QuerySet[SagaRun]:
     """Runs due longer than that and held by nobody: nobody answers the bell."""
     return SagaRun.objects.filter(due_at__lte=now - longer_than).exclude(lease_until__gte=now - longer_than)
@@ -481,6 +485,7 @@ def _sentence(view: RunView, status: RunStatus) -> str:
 
 __all__ = [
     "STATUS_WORDS",
+    "UNTAKEN_AFTER",
     "AttemptView",
     "RunLine",
     "RunEvent",
